@@ -1,0 +1,55 @@
+package sessions
+
+import (
+	"time"
+
+	"dunlin/mqttcodec"
+)
+
+// Message is one MQTT Application Message. It is immutable once made and shared by every session that it is delivered to.
+type Message struct {
+	Topic   string
+	Payload []byte
+	// QoS is the quality of service it was published with.
+	QoS mqttcodec.QoS
+	// Retain is the retain flag it was published with.
+	Retain     bool
+	Properties mqttcodec.MessageProperties
+	// PublishedAt is when the broker (QoS 0) or the log (QoS 1 and 2) took it: message expiry counts from here.
+	PublishedAt time.Time
+	// Publisher is the client identifier of the publisher, set only when that client held a No Local
+	// subscription while publishing: the one case in which a receiver needs it. [MQTT-3.8.3-3]
+	Publisher string
+}
+
+// Expired reports whether the message's expiry interval has passed. [MQTT-3.3.2-5]
+func (m *Message) Expired(now time.Time) bool {
+	return m.Properties.MessageExpirySeconds.Present && m.remaining(now) <= 0
+}
+
+// remaining is the rest of the expiry interval.
+func (m *Message) remaining(now time.Time) time.Duration {
+	return m.PublishedAt.Add(time.Duration(m.Properties.MessageExpirySeconds.Value) * time.Second).Sub(now)
+}
+
+// Position is a place in the log: everything at or below Sequence is behind it. The zero value is before the first message.
+type Position struct {
+	// Shard is the log shard; there is one, 0, until there are more.
+	Shard uint16
+	// Sequence is the log sequence.
+	Sequence uint64
+	// Time is when the message at Sequence was stored, the zero time when unknown. A log that was cut or made
+	// anew is recognized by another time at the same sequence.
+	Time time.Time
+}
+
+// Entry is one message in the log.
+type Entry struct {
+	Position
+	// Message is nil for an entry which does not decode as an MQTT message: it takes a place and is never delivered.
+	Message *Message
+	// ID is the identity under which the message was stored (see PublishID), empty for most.
+	ID string
+	// QueuedAfter is how many further messages wait behind this one in the queue it was read from; only Queue.Fetch sets it.
+	QueuedAfter uint64
+}

@@ -1,0 +1,128 @@
+package sessions
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// Errors of the storage interfaces. Implementations wrap them; callers compare with errors.Is.
+var (
+	// ErrNotFound: no such record, message or queue.
+	ErrNotFound = errors.New("not found")
+	// ErrConflict: a write expected another revision, so somebody else has written: the session is not ours any more.
+	ErrConflict = errors.New("revision conflict")
+	// ErrRejected: storage refuses this write for good (full, too large, not allowed). Trying again does not help.
+	ErrRejected = errors.New("rejected by storage")
+	// ErrUnavailable: storage did not answer. The outcome of a write is unknown: it may be stored, or be stored later.
+	ErrUnavailable = errors.New("storage unavailable")
+)
+
+// Result is the outcome of one asynchronous write.
+type Result struct {
+	// Token is what the caller passed with the write.
+	Token uint64
+	// Sequence is the log sequence, or the revision, of the write when Err is nil.
+	Sequence uint64
+	// Duplicate: the log already held a message of this ID; Sequence is that message's. It counts as stored.
+	Duplicate bool
+	// Err is nil, or wraps ErrConflict, ErrRejected or ErrUnavailable.
+	Err error
+}
+
+// Sink takes the results of asynchronous writes. Stored is called from the storage's own goroutines and must not block.
+type Sink interface {
+	Stored(Result)
+}
+
+// Log is the totally ordered, durable sequence of messages at QoS 1 and 2, and of retained messages.
+// All methods are safe for concurrent use.
+type Log interface {
+	// Append stores a message. It keeps the order of calls of one goroutine, and sends the result, once, to the sink.
+	// It may wait briefly for the connection to the storage, never for an answer. m.PublishedAt is not used: the log's
+	// own clock counts. An id that is not empty is stored once, however often it is appended within the duplicate window.
+	Append(m *Message, id string, to Sink, token uint64)
+	// LastAppended is the highest sequence that an Append of this node was answered with.
+	LastAppended() uint64
+	// Last is the position of the last message in the log now.
+	Last(ctx context.Context) (Position, error)
+	// First is the sequence of the oldest message still in the log.
+	First(ctx context.Context) (uint64, error)
+	// Tail hands all entries after a sequence to deliver, in order, in batches, until ctx ends; then it returns nil.
+	// It survives a loss of the storage connection without gap or repeat. deliver owns the batch until it returns,
+	// the entries for good. Gaps (trimmed messages) are passed over and counted.
+	Tail(ctx context.Context, after uint64, deliver func(batch []Entry)) error
+	// Scan hands the entries in (after, upTo] to visit, in order, and returns.
+	Scan(ctx context.Context, after, upTo uint64, visit func(Entry)) error
+	// Load reads single messages by sequence. Messages that are gone are left out of the result.
+	Load(ctx context.Context, sequences []uint64) ([]Entry, error)
+	// Resolve checks that a position still means what it meant: the log may have been cut, restored or made anew.
+	// If not it returns the position found by time, and moved = true.
+	Resolve(ctx context.Context, p Position) (now Position, moved bool, err error)
+}
+
+// Stored is what storage holds for one client identifier.
+type Stored struct {
+	ClientID string
+	// Record is nil when there is no session; RecordRevision may then still be that of a deletion marker.
+	Record         []byte
+	RecordRevision uint64
+	// Journal is nil when nothing was journaled yet.
+	Journal         []byte
+	JournalRevision uint64
+}
+
+// Store keeps session records and journals. The record and the journal are the truth about a session; both are
+// written whole, each write naming the revision it replaces. All methods are safe for concurrent use.
+type Store interface {
+	// Load reads a session as its leader has it. It returns a Stored without record when there is none, and no error.
+	Load(ctx context.Context, clientID string) (Stored, error)
+	// SaveRecord replaces the record if its revision is still expect (0: there is none).
+	SaveRecord(clientID string, record []byte, expect uint64, to Sink, token uint64)
+	// SaveJournal replaces the journal if its revision is still expect.
+	SaveJournal(clientID string, journal []byte, expect uint64, to Sink, token uint64)
+	// Delete removes record and then journal, if the record's revision is still expect.
+	Delete(clientID string, expect uint64, to Sink, token uint64)
+	// Each visits every stored record (Journal is not filled in). Records whose client identifier cannot be told are passed over and counted.
+	Each(ctx context.Context, visit func(Stored)) error
+	// SaveCheckpoint stores the checkpoint of this node boot; Checkpoints reads those of all boots; DeleteCheckpoint removes one.
+	SaveCheckpoint(ctx context.Context, c Checkpoint) error
+	Checkpoints(ctx context.Context) ([]Checkpoint, error)
+	DeleteCheckpoint(ctx context.Context, boot string) error
+}
+
+// Checkpoint says that at Time the node boot was alive and the journals of all its live sessions, and the retained
+// bucket, were complete up to Position.
+type Checkpoint struct {
+	Boot     string    `json:"boot"`
+	Time     time.Time `json:"time"`
+	Position Position  `json:"position"`
+}
+
+// Queues are the durable consumers, one for each parked or catching-up session: a view of the log that plain NATS
+// can see too. A queue holds nothing that the log, the record and the journal do not hold.
+type Queues interface {
+	// Open makes the queue of a session, or finds it, with these topic filters, positioned right after a sequence.
+	// Filters may overlap; the queue may hold messages that none of them matches, which the caller passes over.
+	Open(ctx context.Context, clientID string, filters []string, after uint64) (Queue, error)
+	// Remove deletes the queue of a session; it is no error when there is none.
+	Remove(ctx context.Context, clientID string) error
+}
+
+// Queue is one session's queue, opened. One goroutine at a time may use it.
+type Queue interface {
+	// Fetch takes the next messages, at most max. None and no error proves that no message up to the end of the
+	// log, as it was when Fetch was called, is left.
+	Fetch(ctx context.Context, max int) ([]Entry, error)
+	// Pending is how many messages wait now.
+	Pending(ctx context.Context) (uint64, error)
+}
+
+// RetainedStore is the durable copy of the retained messages, by topic.
+type RetainedStore interface {
+	// Put stores e's message as the retained message of its topic; an empty payload removes it. [MQTT-3.3.1-6]
+	// Writes for one topic must not overlap.
+	Put(e Entry, to Sink, token uint64)
+	// Each visits all retained messages.
+	Each(ctx context.Context, visit func(Entry)) error
+}
