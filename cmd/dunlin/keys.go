@@ -1,0 +1,211 @@
+package main
+
+import (
+	"math"
+	"strings"
+	"time"
+
+	"github.com/lithammer/fuzzysearch/fuzzy"
+)
+
+// key is one configuration key: the single place that says its name, default, bounds and meaning. The command line
+// flags, `config print` and docs/CONFIGURATION.md are made from it.
+type key struct {
+	name string // section.key
+	// preset is the default as text. With follows set it is empty: the default is the value of that key.
+	preset, follows string
+	// flag is a shorter way to set the key on the command line, and operand what its help calls the value.
+	flag, operand string
+	meaning       string
+	bind          func(*Config) value
+}
+
+const (
+	gibibyte = 1 << 30
+	mebibyte = 1 << 20
+)
+
+// keys in the order of the documentation. Sections are contiguous.
+var keys = []key{
+	{
+		name: "listeners.mqtt", preset: "127.0.0.1:1883", flag: "mqtt-listen", operand: "HOST:PORT",
+		meaning: "where MQTT clients connect; port 0 takes a free one",
+		bind:    func(c *Config) value { return addressValue{to: &c.Listeners.MQTT} },
+	},
+	{
+		name: "nats.listen", preset: "127.0.0.1:4222", flag: "nats-listen", operand: "HOST:PORT",
+		meaning: "where NATS clients connect; `off` keeps NATS inside the process",
+		bind:    func(c *Config) value { return addressValue{to: &c.NATS.Listen, mayBeOff: true} },
+	},
+	{
+		name: "storage.data_dir", preset: "./dunlin-data", flag: "data-dir", operand: "DIR",
+		meaning: "directory of everything that lasts; made when missing",
+		bind:    func(c *Config) value { return pathValue{to: &c.Storage.DataDir} },
+	},
+	{
+		name: "storage.max_bytes", preset: "auto",
+		meaning: "disk space of the message log, the oldest messages go first; `auto` is 10GiB or half of what the disk has for it, the smaller",
+		bind: func(c *Config) value {
+			return sizeValue{to: &c.Storage.MaxBytes, min: 16 * mebibyte, max: math.MaxInt64, mayBeAuto: true}
+		},
+	},
+	{
+		name: "storage.max_age", preset: "168h",
+		meaning: "how long the message log keeps a message",
+		bind: func(c *Config) value {
+			return durationValue{to: &c.Storage.MaxAge, min: time.Minute, max: Never - 1}
+		},
+	},
+	{
+		name: "log.level", preset: "info", flag: "log-level", operand: "LEVEL",
+		meaning: "least important level that is logged",
+		bind: func(c *Config) value {
+			return choiceValue{to: &c.Log.Level, options: []string{"debug", "info", "warn", "error"}}
+		},
+	},
+	{
+		name: "log.format", preset: "text", flag: "log-format", operand: "FORMAT",
+		meaning: "how a log line on stderr looks",
+		bind:    func(c *Config) value { return choiceValue{to: &c.Log.Format, options: []string{"text", "json"}} },
+	},
+	{
+		name: "auth.allow_anonymous", preset: "false", flag: "allow-anonymous",
+		meaning: "let anybody connect from other machines too; without it only loopback addresses may be listened on",
+		bind:    func(c *Config) value { return boolValue{to: &c.Auth.AllowAnonymous} },
+	},
+	{
+		name: "sessions.max_expiry", preset: "168h",
+		meaning: "longest a session outlives its connection; what an MQTT 5.0 client asks for is cut to this, and CONNACK says so",
+		bind: func(c *Config) value {
+			return durationValue{to: &c.Sessions.MaxExpiry, min: time.Second, max: Never - 1, mayBeNever: true}
+		},
+	},
+	{
+		name: "sessions.default_expiry_v3", follows: "sessions.max_expiry",
+		meaning: "how long a persistent session of an MQTT 3.1 or 3.1.1 client outlives its connection; may be above `sessions.max_expiry`",
+		bind: func(c *Config) value {
+			return durationValue{to: &c.Sessions.DefaultExpiryV3, min: time.Second, max: Never - 1, mayBeNever: true}
+		},
+	},
+	{
+		name: "sessions.max_queued_messages", preset: "100000",
+		meaning: "messages waiting for one session that is offline or behind; 0 sets no limit",
+		bind: func(c *Config) value {
+			return intValue{to: &c.Sessions.MaxQueuedMessages, min: 0, max: math.MaxInt32}
+		},
+	},
+	{
+		name: "sessions.overflow", preset: "drop_oldest",
+		meaning: "which messages a full queue gives up; every one is counted",
+		bind: func(c *Config) value {
+			return choiceValue{to: &c.Sessions.Overflow, options: []string{"drop_oldest", "drop_newest"}}
+		},
+	},
+	{
+		name: "sessions.queue_qos0", preset: "false",
+		meaning: "store messages published at QoS 0 too, and queue them for sessions that are offline",
+		bind:    func(c *Config) value { return boolValue{to: &c.Sessions.QueueQoS0} },
+	},
+	{
+		name: "sessions.send_window", preset: "32",
+		meaning: "QoS 1 and 2 messages on their way to one client at a time; a smaller Receive Maximum of the client counts",
+		bind:    func(c *Config) value { return intValue{to: &c.Sessions.SendWindow, min: 1, max: 256} },
+	},
+	{
+		name: "sessions.max_parked_consumers", preset: "1000",
+		meaning: "offline sessions whose queue NATS shows as a consumer, about 28 KiB of memory each; the queues of others are made when needed",
+		bind: func(c *Config) value {
+			return intValue{to: &c.Sessions.MaxParkedConsumers, min: 0, max: 100_000}
+		},
+	},
+	{
+		name: "limits.max_packet", preset: "1MiB",
+		meaning: "longest MQTT packet taken from a client, announced to MQTT 5.0 clients",
+		bind: func(c *Config) value {
+			return sizeValue{to: &c.Limits.MaxPacket, min: 1 << 10, max: 64 * mebibyte}
+		},
+	},
+	{
+		name: "limits.receive_maximum", preset: "1024",
+		meaning: "QoS 1 and 2 messages that one client may have unacknowledged, announced to MQTT 5.0 clients",
+		bind:    func(c *Config) value { return intValue{to: &c.Limits.ReceiveMaximum, min: 1, max: math.MaxUint16} },
+	},
+	{
+		name: "limits.max_connections", preset: "100000",
+		meaning: "MQTT connections at a time; the file descriptors of the process bound it too",
+		bind:    func(c *Config) value { return intValue{to: &c.Limits.MaxConnections, min: 1, max: 10_000_000} },
+	},
+	{
+		name: "limits.connect_timeout", preset: "10s",
+		meaning: "time from connecting to a complete CONNECT",
+		bind: func(c *Config) value {
+			return durationValue{to: &c.Limits.ConnectTimeout, min: 100 * time.Millisecond, max: time.Hour}
+		},
+	},
+	{
+		name: "limits.write_timeout", preset: "30s",
+		meaning: "a client whose network takes nothing for this long is disconnected",
+		bind: func(c *Config) value {
+			return durationValue{to: &c.Limits.WriteTimeout, min: 100 * time.Millisecond, max: time.Hour}
+		},
+	},
+	{
+		name: "limits.max_subscriptions", preset: "10000",
+		meaning: "subscriptions of one session",
+		bind:    func(c *Config) value { return intValue{to: &c.Limits.MaxSubscriptions, min: 1, max: 1_000_000} },
+	},
+	{
+		name: "limits.max_keep_alive", preset: "0s",
+		meaning: "longest keep alive, whole seconds; MQTT 5.0 clients that ask for more, or for none, are told this one; 0s sets no limit",
+		bind: func(c *Config) value {
+			return durationValue{to: &c.Limits.MaxKeepAlive, min: 0, max: math.MaxUint16 * time.Second, wholeSeconds: true}
+		},
+	},
+	{
+		name: "limits.max_topic_levels", preset: "128",
+		meaning: "levels of a topic or filter",
+		bind:    func(c *Config) value { return intValue{to: &c.Limits.MaxTopicLevels, min: 1, max: 1024} },
+	},
+	{
+		name: "limits.max_retained", preset: "1000000",
+		meaning: "retained messages, one per topic",
+		bind:    func(c *Config) value { return intValue{to: &c.Limits.MaxRetained, min: 1, max: math.MaxInt32} },
+	},
+	{
+		name: "topics.max_length", preset: "2048",
+		meaning: "bytes of the NATS subject that a topic becomes, which is longer where characters are escaped",
+		// Above it the protocol line of NATS, 4,096 bytes, would have no room for an acknowledgement subject.
+		bind: func(c *Config) value { return intValue{to: &c.Topics.MaxLength, min: 16, max: 3072} },
+	},
+}
+
+// findKey returns nil for a name that is not a key.
+func findKey(name string) *key {
+	for i := range keys {
+		if keys[i].name == name {
+			return &keys[i]
+		}
+	}
+	return nil
+}
+
+// isSection reports whether keys start with name and a dot.
+func isSection(name string) bool {
+	for i := range keys {
+		if strings.HasPrefix(keys[i].name, name+".") {
+			return true
+		}
+	}
+	return false
+}
+
+// nearestKey is the known key that takes the fewest edits to reach from name.
+func nearestKey(name string) string {
+	nearest, fewest := "", math.MaxInt
+	for i := range keys {
+		if distance := fuzzy.LevenshteinDistance(name, keys[i].name); distance < fewest {
+			nearest, fewest = keys[i].name, distance
+		}
+	}
+	return nearest
+}

@@ -1,0 +1,119 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// stopBudget is how long a stop after SIGTERM may take. Process supervisors send SIGKILL not long after.
+const stopBudget = 5 * time.Second
+
+// addresses says where a running broker listens, with the real port where the configuration says 0.
+type addresses struct {
+	MQTT, NATS string
+}
+
+// broker is a running broker.
+type broker interface {
+	Addresses() addresses
+	// Failed is closed when the broker cannot go on; Shutdown then tells why.
+	Failed() <-chan struct{}
+	// Shutdown disconnects the clients, flushes what they were promised and stops. It need not return when ctx ends:
+	// the process ends then.
+	Shutdown(ctx context.Context) error
+}
+
+// starter starts a broker and returns when all its listeners accept.
+type starter func(context.Context, Config, *slog.Logger) (broker, error)
+
+func newServeCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Run the broker until SIGTERM or SIGINT",
+		Args:  noArguments,
+	}
+	o := addConfigFlags(cmd.Flags())
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		config, _, err := loadConfig(*o)
+		if err != nil {
+			return err
+		}
+		return serve(cmd.Context(), config, startBroker, cmd.OutOrStdout(), cmd.ErrOrStderr())
+	}
+	return cmd
+}
+
+// serve runs a broker in its data directory until a signal, the end of ctx, or a failure.
+func serve(ctx context.Context, c Config, start starter, stdout, stderr io.Writer) error {
+	dir, err := openDataDir(c.Storage.DataDir)
+	if err != nil {
+		return err
+	}
+	defer dir.close()
+	if c.Storage.MaxBytes == 0 {
+		c.Storage.MaxBytes = dir.defaultMaxBytes()
+	}
+	c.Storage.DataDir = dir.path
+	log := newLogger(c.Log, stderr)
+
+	running, stopSignals := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
+	defer stopSignals()
+	b, err := start(running, c, log)
+	if err != nil {
+		if running.Err() != nil {
+			return nil // told to stop before it was ready
+		}
+		return err
+	}
+	at := b.Addresses()
+	log.Info("dunlin ready", "mqtt", at.MQTT, "nats", at.NATS, "data", dir.path)
+	fmt.Fprintf(stdout, "dunlin ready: mqtt %s, nats %s, data %s\n", at.MQTT, at.NATS, dir.path)
+
+	select {
+	case <-running.Done():
+		log.Info("stopping", "within", stopBudget)
+	case <-b.Failed():
+	}
+	return stop(ctx, b, stopBudget)
+}
+
+// stop shuts b down within the budget. A second signal ends at once.
+func stop(ctx context.Context, b broker, budget time.Duration) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), budget)
+	defer cancel()
+	again := make(chan os.Signal, 1)
+	signal.Notify(again, syscall.SIGTERM, syscall.SIGINT)
+	defer signal.Stop(again)
+	stopped := make(chan error, 1)
+	go func() { stopped <- b.Shutdown(ctx) }()
+	select {
+	case err := <-stopped:
+		return err
+	case <-again:
+		return errors.New("a second signal: ended before everything was flushed; what was acknowledged is stored")
+	case <-ctx.Done():
+		return fmt.Errorf("not stopped within %s: ended before everything was flushed; what was acknowledged is stored", budget)
+	}
+}
+
+// newLogger writes to w at the level and in the format of c, which are valid.
+func newLogger(c LogConfig, w io.Writer) *slog.Logger {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(c.Level)); err != nil {
+		panic(fmt.Sprintf("log level %q passed validation: %v", c.Level, err))
+	}
+	o := &slog.HandlerOptions{Level: level}
+	if c.Format == "json" {
+		return slog.New(slog.NewJSONHandler(w, o))
+	}
+	return slog.New(slog.NewTextHandler(w, o))
+}

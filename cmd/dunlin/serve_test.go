@@ -1,0 +1,168 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// fakeBroker is a broker whose end the test decides.
+type fakeBroker struct {
+	failed   chan struct{}
+	stopping chan struct{}                   // closed when Shutdown is called
+	shutdown func(ctx context.Context) error // nil: at once, without error
+}
+
+func newFakeBroker() *fakeBroker {
+	return &fakeBroker{failed: make(chan struct{}), stopping: make(chan struct{})}
+}
+
+func (b *fakeBroker) Addresses() addresses {
+	return addresses{MQTT: "127.0.0.1:1001", NATS: "127.0.0.1:1002"}
+}
+func (b *fakeBroker) Failed() <-chan struct{} { return b.failed }
+
+func (b *fakeBroker) Shutdown(ctx context.Context) error {
+	close(b.stopping)
+	if b.shutdown == nil {
+		return nil
+	}
+	return b.shutdown(ctx)
+}
+
+// serving is a serve that runs beside the test.
+type serving struct {
+	ready  string // its line on stdout
+	done   chan error
+	stderr *bytes.Buffer // to be read after done
+}
+
+func serveFake(t *testing.T, ctx context.Context, b *fakeBroker) serving {
+	t.Helper()
+	c, _, err := loadConfig(options{overrides: []override{{"storage.data_dir", t.TempDir(), "test"}, {"log.format", "json", "test"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := serving{done: make(chan error, 1), stderr: new(bytes.Buffer)}
+	read, write := io.Pipe()
+	go func() {
+		s.done <- serve(ctx, c, func(context.Context, Config, *slog.Logger) (broker, error) { return b, nil }, write, s.stderr)
+		_ = write.Close()
+	}()
+	s.ready, err = bufio.NewReader(read).ReadString('\n')
+	if err != nil {
+		t.Fatalf("no ready line: %v, %v", err, <-s.done)
+	}
+	return s
+}
+
+func sendSIGTERM(t *testing.T) {
+	t.Helper()
+	if err := syscall.Kill(syscall.Getpid(), syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestReadyLineNamesEveryAddress(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	s := serveFake(t, ctx, newFakeBroker())
+	if !strings.HasPrefix(s.ready, "dunlin ready: mqtt 127.0.0.1:1001, nats 127.0.0.1:1002, data /") {
+		t.Errorf("ready line %q", s.ready)
+	}
+	cancel()
+	if err := <-s.done; err != nil {
+		t.Fatal(err)
+	}
+	first, _, _ := strings.Cut(s.stderr.String(), "\n")
+	var line struct{ Level, Msg, MQTT, NATS, Data string }
+	if err := json.Unmarshal([]byte(first), &line); err != nil || line.Level != "INFO" || line.MQTT != "127.0.0.1:1001" || line.Data == "" {
+		t.Errorf("logged %q, %v", first, err)
+	}
+}
+
+func TestSIGTERMStopsTheBroker(t *testing.T) {
+	b := newFakeBroker()
+	s := serveFake(t, t.Context(), b)
+	sendSIGTERM(t)
+	if err := <-s.done; err != nil {
+		t.Errorf("a clean stop ends with %v", err)
+	}
+	<-b.stopping
+}
+
+func TestSecondSignalEndsAtOnce(t *testing.T) {
+	b := newFakeBroker()
+	release := make(chan struct{})
+	defer close(release)
+	b.shutdown = func(context.Context) error { <-release; return nil }
+	s := serveFake(t, t.Context(), b)
+	sendSIGTERM(t)
+	<-b.stopping
+	sendSIGTERM(t)
+	assertSays(t, <-s.done, "second signal")
+}
+
+func TestStopEndsWithItsBudget(t *testing.T) {
+	b := newFakeBroker()
+	release := make(chan struct{})
+	defer close(release)
+	b.shutdown = func(context.Context) error { <-release; return nil }
+	assertSays(t, stop(t.Context(), b, time.Millisecond), "1ms", "acknowledged is stored")
+}
+
+func TestFailureOfTheBrokerEndsServe(t *testing.T) {
+	b := newFakeBroker()
+	broken := errors.New("broken")
+	b.shutdown = func(context.Context) error { return broken }
+	s := serveFake(t, t.Context(), b)
+	close(b.failed)
+	if err := <-s.done; !errors.Is(err, broken) {
+		t.Errorf("serve ends with %v, want the broker's error", err)
+	}
+}
+
+func TestStopBeforeReadyIsNoMistake(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	c, _, err := loadConfig(options{overrides: []override{{"storage.data_dir", t.TempDir(), "test"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	start := func(ctx context.Context, _ Config, _ *slog.Logger) (broker, error) {
+		cancel()
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	if err := serve(ctx, c, start, io.Discard, io.Discard); err != nil {
+		t.Errorf("told to stop while starting: %v", err)
+	}
+}
+
+func TestServeHandsOverTheResolvedStorage(t *testing.T) {
+	c, _, err := loadConfig(options{overrides: []override{{"storage.data_dir", t.TempDir() + "/./new", "test"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stopHere := errors.New("seen enough")
+	start := func(_ context.Context, c Config, _ *slog.Logger) (broker, error) {
+		if c.Storage.MaxBytes <= 0 || strings.Contains(c.Storage.DataDir, "/./") {
+			t.Errorf("storage %+v, want a bound in bytes and a clean absolute path", c.Storage)
+		}
+		return nil, stopHere
+	}
+	if err := serve(t.Context(), c, start, io.Discard, io.Discard); !errors.Is(err, stopHere) {
+		t.Errorf("serve ends with %v", err)
+	}
+	d, err := openDataDir(c.Storage.DataDir)
+	if err != nil {
+		t.Fatalf("the lock outlives serve: %v", err)
+	}
+	d.close()
+}
