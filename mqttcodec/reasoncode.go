@@ -1,5 +1,10 @@
 package mqttcodec
 
+import (
+	"fmt"
+	"slices"
+)
+
 // ReasonCode is the result of an operation as it stands on the wire in 5.0. (2.4)
 type ReasonCode byte
 
@@ -54,6 +59,72 @@ const (
 
 // Failed reports whether the code stands for a failure. (2.4)
 func (c ReasonCode) Failed() bool { return c >= 0x80 }
+
+// reasonSet is a set of reason codes, one bit each.
+type reasonSet [4]uint64
+
+func reasons(codes ...ReasonCode) (s reasonSet) {
+	for _, c := range codes {
+		s[c>>6] |= 1 << (c & 63)
+	}
+	return s
+}
+
+func (s *reasonSet) has(c ReasonCode) bool { return s[c>>6]>>(c&63)&1 != 0 }
+
+// reasonCodes has the codes that each packet type may carry in 5.0, whoever sends it. (2.4)
+var reasonCodes = [16]reasonSet{
+	TypeConnack: reasons(Success, UnspecifiedError, MalformedPacket, ProtocolErrorReason, ImplementationSpecificError, // [MQTT-3.2.2-8]
+		UnsupportedProtocolVersion, ClientIdentifierNotValid, BadUserNameOrPassword, NotAuthorized, ServerUnavailable, ServerBusy,
+		Banned, BadAuthenticationMethod, TopicNameInvalid, PacketTooLarge, QuotaExceeded, PayloadFormatInvalid, RetainNotSupported,
+		QoSNotSupported, UseAnotherServer, ServerMoved, ConnectionRateExceeded),
+	TypePuback:  reasons(publishReasons...),                 // [MQTT-3.4.2-1]
+	TypePubrec:  reasons(publishReasons...),                 // [MQTT-3.5.2-1]
+	TypePubrel:  reasons(Success, PacketIdentifierNotFound), // [MQTT-3.6.2-1]
+	TypePubcomp: reasons(Success, PacketIdentifierNotFound), // [MQTT-3.7.2-1]
+	TypeSuback: reasons(GrantedQoS0, GrantedQoS1, GrantedQoS2, UnspecifiedError, ImplementationSpecificError, NotAuthorized, // [MQTT-3.9.3-2]
+		TopicFilterInvalid, PacketIdentifierInUse, QuotaExceeded, SharedSubscriptionsNotAllowed, SubscriptionIDsNotSupported, WildcardsNotSupported),
+	TypeUnsuback: reasons(Success, NoSubscriptionExisted, UnspecifiedError, ImplementationSpecificError, NotAuthorized, // [MQTT-3.11.3-2]
+		TopicFilterInvalid, PacketIdentifierInUse),
+	TypeDisconnect: reasons(slices.Concat(anyDisconnectReasons, clientDisconnectReasons, serverDisconnectReasons)...), // [MQTT-3.14.2-1]
+	TypeAuth:       reasons(Success, ContinueAuthentication, ReAuthenticate),                                          // [MQTT-3.15.2-1]
+}
+
+var publishReasons = []ReasonCode{Success, NoMatchingSubscribers, UnspecifiedError, ImplementationSpecificError, NotAuthorized,
+	TopicNameInvalid, PacketIdentifierInUse, QuotaExceeded, PayloadFormatInvalid}
+
+// The codes of DISCONNECT by who may send them. (3.14.2.1; BadAuthenticationMethod stands in 2.4 only)
+var (
+	anyDisconnectReasons = []ReasonCode{NormalDisconnection, UnspecifiedError, MalformedPacket, ProtocolErrorReason,
+		ImplementationSpecificError, TopicNameInvalid, ReceiveMaximumExceeded, TopicAliasInvalid, PacketTooLarge, MessageRateTooHigh,
+		QuotaExceeded, AdministrativeAction, PayloadFormatInvalid}
+	clientDisconnectReasons = []ReasonCode{DisconnectWithWill}
+	serverDisconnectReasons = []ReasonCode{NotAuthorized, ServerBusy, ServerShuttingDown, BadAuthenticationMethod, KeepAliveTimeout,
+		SessionTakenOver, TopicFilterInvalid, RetainNotSupported, QoSNotSupported, UseAnotherServer, ServerMoved,
+		SharedSubscriptionsNotAllowed, ConnectionRateExceeded, MaximumConnectTime, SubscriptionIDsNotSupported, WildcardsNotSupported}
+)
+
+// reason reads a reason code of packet t.
+func (d *decoder) reason(t PacketType) ReasonCode {
+	c := ReasonCode(d.byte("reason code"))
+	if d.err == nil && !reasonCodes[t].has(c) {
+		d.fail(forbidden("", fmt.Sprintf("%v with reason code %#02x", t, byte(c))))
+	}
+	return c
+}
+
+// reasons reads the reason codes that are the rest of packet t, at least one. [MQTT-3.9.3-1] [MQTT-3.11.3-1]
+func (d *decoder) reasons(t PacketType) []ReasonCode {
+	if d.err == nil && len(d.rest) == 0 {
+		d.fail(malformed("", t.String()+" without a reason code"))
+		return nil
+	}
+	list := make([]ReasonCode, 0, len(d.rest))
+	for len(d.rest) > 0 {
+		list = append(list, d.reason(t))
+	}
+	return list
+}
 
 // ProtocolError is the client's fault. Reason goes on the wire; Clause and Detail go to the log.
 type ProtocolError struct {
