@@ -24,6 +24,8 @@ type Result struct {
 	Token uint64
 	// Sequence is the log sequence, or the revision, of the write when Err is nil.
 	Sequence uint64
+	// JournalSequence is the revision of the journal's deletion marker; only Delete sets it.
+	JournalSequence uint64
 	// Duplicate: the log already held a message of this ID; Sequence is that message's. It counts as stored.
 	Duplicate bool
 	// Err is nil, or wraps ErrConflict, ErrRejected or ErrUnavailable.

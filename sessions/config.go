@@ -1,0 +1,107 @@
+package sessions
+
+import (
+	"fmt"
+	"math"
+	"time"
+)
+
+// Never is the session expiry that never passes. [MQTT-3.1.2-23]
+const Never = time.Duration(math.MaxInt64)
+
+// neverSeconds is Never on the wire. (3.1.2.11.2)
+const neverSeconds = math.MaxUint32
+
+// Overflow says which message goes when a session's queue is full.
+type Overflow string
+
+// The overflow policies of a session's queue.
+const (
+	DropOldest Overflow = "drop_oldest"
+	DropNewest Overflow = "drop_newest"
+)
+
+// Config is what all sessions of a node share. Immutable after Validate.
+type Config struct {
+	// Boot identifies this start of this node: the owner of the sessions it claims.
+	Boot string
+	// MaxExpiry caps the Session Expiry Interval; Never allows sessions without end.
+	MaxExpiry time.Duration
+	// DefaultExpiryV3 is what a 3.1 or 3.1.1 client with clean session 0 gets; those cannot ask.
+	DefaultExpiryV3 time.Duration
+	// MaxQueuedMessages bounds what waits for a client that is away or slow; 0: only the log's own limits do.
+	MaxQueuedMessages int
+	Overflow          Overflow
+	// QueueQoS0 sends QoS 0 messages through the log, so that they are queued too.
+	QueueQoS0 bool
+	// SendWindow is how many QoS 1 and 2 messages may be unacknowledged by a client, if its Receive Maximum allows it.
+	SendWindow int
+	// ReceiveMaximum is how many QoS 1 and 2 messages of a 5.0 client may be unacknowledged by us. [MQTT-3.3.4-9]
+	ReceiveMaximum uint16
+	// MaxPacketSize is the largest packet we take, in bytes; announced in CONNACK.
+	MaxPacketSize uint32
+	// MaxKeepAlive caps the keep alive of clients; 0: any, also none.
+	MaxKeepAlive time.Duration
+	// MaxSubscriptions bounds the subscriptions of one session.
+	MaxSubscriptions int
+	// BacklogMessages and BacklogBytes bound what a live session holds in memory beyond its send window.
+	BacklogMessages, BacklogBytes int
+	// TopicFits reports whether storage can hold a topic name or filter of this length and depth.
+	TopicFits func(topic string) bool
+}
+
+// DefaultConfig is the configuration of a node that was told nothing but its boot.
+func DefaultConfig(boot string) Config {
+	return Config{
+		Boot:              boot,
+		MaxExpiry:         7 * 24 * time.Hour,
+		DefaultExpiryV3:   7 * 24 * time.Hour,
+		MaxQueuedMessages: 100_000,
+		Overflow:          DropOldest,
+		SendWindow:        32,
+		ReceiveMaximum:    1024,
+		MaxPacketSize:     1 << 20,
+		MaxSubscriptions:  10_000,
+		BacklogMessages:   256,
+		BacklogBytes:      256 << 10,
+		TopicFits:         func(string) bool { return true },
+	}
+}
+
+// Validate reports the first setting that makes no sense.
+func (c *Config) Validate() error {
+	switch {
+	case c.Boot == "":
+		return fmt.Errorf("boot is empty")
+	case c.MaxExpiry <= 0:
+		return fmt.Errorf("max expiry %v is not positive", c.MaxExpiry)
+	case c.DefaultExpiryV3 <= 0 || c.DefaultExpiryV3 > c.MaxExpiry:
+		return fmt.Errorf("default expiry %v is not between 0 and the maximum %v", c.DefaultExpiryV3, c.MaxExpiry)
+	case c.Overflow != DropOldest && c.Overflow != DropNewest:
+		return fmt.Errorf("overflow %q is neither %s nor %s", c.Overflow, DropOldest, DropNewest)
+	case c.SendWindow < 1 || c.SendWindow > 1024:
+		return fmt.Errorf("send window %d is not between 1 and 1024", c.SendWindow)
+	case c.ReceiveMaximum < 1:
+		return fmt.Errorf("receive maximum is 0")
+	case c.MaxQueuedMessages < 0 || c.MaxSubscriptions < 1 || c.BacklogMessages < 1 || c.BacklogBytes < 1:
+		return fmt.Errorf("a limit is not positive")
+	}
+	return nil
+}
+
+// capExpiry is the expiry that a client which asked for seconds gets. (3.2.2.3.2)
+func (c *Config) capExpiry(seconds uint32) time.Duration {
+	asked := time.Duration(seconds) * time.Second
+	if seconds == neverSeconds {
+		asked = Never
+	}
+	return min(asked, c.MaxExpiry)
+}
+
+// expirySeconds is an expiry as it stands on the wire.
+func expirySeconds(d time.Duration) uint32 {
+	if d == Never {
+		return neverSeconds
+	}
+	return uint32(min(d/time.Second, neverSeconds-1))
+}

@@ -1,0 +1,166 @@
+package sessions
+
+import (
+	"time"
+
+	"dunlin/mqttcodec"
+)
+
+// onConnect lets a client in, in place of the one that was there. CONNACK goes out once the claim is durable.
+func (s *Session) onConnect(now time.Time, in Connect, dst []Effect) []Effect {
+	if s.connection != 0 {
+		// The old connection ends first, with its will and, if it had no expiry, its session. [MQTT-3.1.4-3]
+		dst = s.hangUp(mqttcodec.SessionTakenOver, nil, dst)
+		dst = s.detach(now, endLost, dst)
+	}
+	if s.state == stateDetached && s.will != nil && !s.willDue().After(now) {
+		dst = s.fireWill(now, dst)
+	}
+	if s.state == stateDetached && s.expired(now) {
+		dst = s.end(now, dst)
+	}
+	resumable := s.state == stateDetached
+	present := resumable && !in.Packet.CleanStart // [MQTT-3.1.2-4] [MQTT-3.1.2-5]
+	if resumable && !present {
+		dst = s.end(now, dst)
+	}
+	if !present {
+		s.startAfresh(in.Nonce)
+	}
+	dst = append(dst, SetTimer{Timer: TimerExpiry}, SetTimer{Timer: TimerWill}) // the will of before is not sent [MQTT-3.1.3-9]
+
+	p := in.Packet
+	s.nonce = in.Nonce
+	s.version = p.Version
+	s.will = p.Will
+	s.expiry = s.grantedExpiry(p)
+	s.connectionState = connectionState{
+		connection:      in.Connection,
+		connect:         &in,
+		sessionPresent:  present,
+		keepAlive:       s.grantedKeepAlive(p),
+		lastHeard:       now,
+		problemInfo:     p.Properties.RequestProblemInformation.Or(true),
+		receiveMaximum:  s.cfg.SendWindow,
+		clientMaxPacket: p.Properties.MaximumPacketSize,
+		onlineSince:     in.Head,
+	}
+	if m := int(p.Properties.ReceiveMaximum); m > 0 {
+		s.receiveMaximum = min(s.receiveMaximum, m) // [MQTT-3.3.4-9]
+	}
+	s.becomeConnecting()
+	return s.admit(now, dst)
+}
+
+// admit makes the claim durable that CONNACK promises: a record for what outlives the connection, no record for what
+// does not.
+func (s *Session) admit(now time.Time, dst []Effect) []Effect {
+	switch {
+	case s.discarding, s.firing != nil:
+		return dst // goes on in onDiscarded, onWillStored
+	case s.expiry > 0 || s.will != nil:
+		s.discardDue = false
+		s.claim = s.record.want()
+		return dst
+	case s.record.stored || s.record.inFlight:
+		s.discardDue = true
+		return dst
+	}
+	s.discardDue = false
+	return s.accept(now, dst)
+}
+
+// accept sends CONNACK and takes up where the session was left. [MQTT-3.2.0-1]
+func (s *Session) accept(now time.Time, dst []Effect) []Effect {
+	s.becomeConnected()
+	dst = s.send(s.connack(), dst)
+	dst = s.armKeepAlive(dst)
+	dst = s.resumeInflight(dst)
+	dst = s.resumeFeed(dst)
+	held := s.held
+	s.held = nil
+	for _, p := range held {
+		if s.connection == 0 {
+			break
+		}
+		dst = s.onPacket(now, p, dst)
+	}
+	return dst
+}
+
+func (s *Session) connack() *mqttcodec.Connack {
+	ack := &mqttcodec.Connack{SessionPresent: s.sessionPresent}
+	if s.version != mqttcodec.V5 {
+		return ack
+	}
+	asked := s.connect.Packet
+	p := &ack.Properties
+	if granted := expirySeconds(s.expiry); granted != asked.Properties.SessionExpirySeconds.Or(0) {
+		p.SessionExpirySeconds = mqttcodec.Some(granted) // (3.2.2.3.2)
+	}
+	if s.connect.Assigned {
+		p.AssignedClientID = s.clientID // [MQTT-3.2.2-16]
+	}
+	if granted := uint16(s.keepAlive / time.Second); granted != asked.KeepAliveSeconds {
+		p.ServerKeepAliveSeconds = mqttcodec.Some(granted) // [MQTT-3.2.2-21]
+	}
+	p.ReceiveMaximum = s.cfg.ReceiveMaximum
+	p.MaximumPacketSize = s.cfg.MaxPacketSize
+	p.SharedSubscriptionAvailable = mqttcodec.Some(false)
+	return ack
+}
+
+// startAfresh makes a new session under the client identifier. [MQTT-3.1.2-6]
+func (s *Session) startAfresh(incarnation string) {
+	s.incarnation = incarnation
+	s.epoch = 0
+	s.looked = Position{}
+	s.inflight = nil
+	s.ids = packetIDs{}
+	s.inbound = nil
+	s.generation = 0
+	s.foreign = false
+	s.subs = subscriptions{}
+	s.retained = nil
+	s.journalLazy = false
+}
+
+func (s *Session) grantedExpiry(p *mqttcodec.Connect) time.Duration {
+	if p.Version == mqttcodec.V5 {
+		return s.cfg.capExpiry(p.Properties.SessionExpirySeconds.Or(0))
+	}
+	if p.CleanStart {
+		return 0 // [3.1.1 MQTT-3.1.2-6]
+	}
+	return s.cfg.DefaultExpiryV3
+}
+
+func (s *Session) grantedKeepAlive(p *mqttcodec.Connect) time.Duration {
+	asked := time.Duration(p.KeepAliveSeconds) * time.Second
+	if limit := s.cfg.MaxKeepAlive; limit > 0 && (asked == 0 || asked > limit) {
+		return limit
+	}
+	return asked
+}
+
+// armKeepAlive sets the timer after which a silent client is taken for gone. [MQTT-3.1.2-22]
+func (s *Session) armKeepAlive(dst []Effect) []Effect {
+	if s.keepAlive == 0 {
+		return append(dst, SetTimer{Timer: TimerKeepAlive})
+	}
+	return append(dst, SetTimer{Timer: TimerKeepAlive, At: s.lastHeard.Add(s.keepAlive * 3 / 2)})
+}
+
+func (s *Session) onKeepAlive(now time.Time, withheld bool, dst []Effect) []Effect {
+	if s.connection == 0 || s.keepAlive == 0 {
+		return dst
+	}
+	if withheld {
+		s.lastHeard = now // we are not listening: the clock of its silence stands still
+	}
+	if now.Sub(s.lastHeard) < s.keepAlive*3/2 {
+		return s.armKeepAlive(dst)
+	}
+	err := &mqttcodec.ProtocolError{Reason: mqttcodec.KeepAliveTimeout, Clause: "MQTT-3.1.2-22", Detail: "keep alive timeout"}
+	return s.fault(now, err, dst)
+}

@@ -1,0 +1,236 @@
+package sessions
+
+import (
+	"errors"
+	"time"
+
+	"dunlin/mqttcodec"
+)
+
+// ending is how a connection ended, as far as the will is concerned.
+type ending uint8
+
+const (
+	// endLost: without a DISCONNECT that forgives the will. [MQTT-3.1.2-8]
+	endLost ending = iota
+	// endNormal: DISCONNECT 0x00. [MQTT-3.14.4-3]
+	endNormal
+	// endShutdown: the node goes down; publication of the will is put off until it is up again. (3.1.2.5)
+	endShutdown
+)
+
+// hangUp tells the client why and closes the connection. The session has to be detached after it.
+func (s *Session) hangUp(reason mqttcodec.ReasonCode, err error, dst []Effect) []Effect {
+	if s.connection == 0 {
+		return dst
+	}
+	if s.version == mqttcodec.V5 {
+		if s.state == stateConnecting {
+			if reason != mqttcodec.SessionTakenOver {
+				dst = s.send(&mqttcodec.Connack{Reason: reason}, dst)
+			}
+		} else { // never before CONNACK [MQTT-3.14.0-1]
+			dst = s.send(&mqttcodec.Disconnect{Reason: reason}, dst)
+		}
+	} else if s.state == stateConnecting && reason != mqttcodec.SessionTakenOver {
+		dst = s.send(&mqttcodec.Connack{Reason: mqttcodec.ServerUnavailable}, dst)
+	}
+	return append(dst, Close{Connection: s.connection, Reason: reason, Err: err})
+}
+
+// fault ends the connection for the client's fault. (4.13)
+func (s *Session) fault(now time.Time, err *mqttcodec.ProtocolError, dst []Effect) []Effect {
+	dst = s.hangUp(err.Reason, err, dst)
+	return s.detach(now, endLost, dst)
+}
+
+func (s *Session) onConnectionLost(now time.Time, in ConnectionLost, dst []Effect) []Effect {
+	if in.Connection != s.connection || in.Connection == 0 {
+		return dst
+	}
+	var fault *mqttcodec.ProtocolError
+	if errors.As(in.Err, &fault) {
+		return s.fault(now, fault, dst)
+	}
+	dst = append(dst, Close{Connection: s.connection, Err: in.Err})
+	return s.detach(now, endLost, dst)
+}
+
+func (s *Session) onDisconnect(now time.Time, p *mqttcodec.Disconnect, dst []Effect) []Effect {
+	if asked := p.SessionExpirySeconds; asked.Present {
+		if s.expiry == 0 && asked.Value > 0 {
+			return s.fault(now, protocolError("", "DISCONNECT gives an expiry to a session that had none (3.14.2.2.2)"), dst)
+		}
+		s.expiry = s.cfg.capExpiry(asked.Value)
+	}
+	dst = append(dst, Close{Connection: s.connection, Reason: p.Reason})
+	if p.Reason == mqttcodec.NormalDisconnection {
+		return s.detach(now, endNormal, dst)
+	}
+	return s.detach(now, endLost, dst)
+}
+
+func (s *Session) onShutdown(now time.Time, dst []Effect) []Effect {
+	if s.connection == 0 {
+		return dst
+	}
+	dst = s.hangUp(mqttcodec.ServerShuttingDown, nil, dst)
+	return s.detach(now, endShutdown, dst)
+}
+
+// detach takes leave of the connection: what belongs to it is forgotten, the session stays, or ends with it.
+func (s *Session) detach(now time.Time, how ending, dst []Effect) []Effect {
+	accepted := s.state == stateConnected
+	s.connectionState = connectionState{subscriptionWork: s.subscriptionWork.orphaned()}
+	s.detachedAt = now
+	s.becomeDetached()
+	dst = append(dst, SetTimer{Timer: TimerKeepAlive})
+	if s.mode != modeParked {
+		dst = s.park(dst)
+	}
+	s.rewindInflight()
+	if how == endNormal || !accepted {
+		s.will = nil
+	}
+	if how == endShutdown && (s.expiry > 0 || s.will != nil) {
+		s.record.want()
+		return dst
+	}
+	if s.will != nil && s.willDue().After(now) {
+		dst = append(dst, SetTimer{Timer: TimerWill, At: s.willDue()})
+	} else if s.will != nil {
+		dst = s.fireWill(now, dst)
+	}
+	if s.expiry == 0 {
+		return s.end(now, dst)
+	}
+	s.record.want()
+	if s.expiry != Never {
+		dst = append(dst, SetTimer{Timer: TimerExpiry, At: s.detachedAt.Add(s.expiry)})
+	}
+	return dst
+}
+
+// park stops the feed. What was not assigned yet stays in the log, after the session's position.
+func (s *Session) park(dst []Effect) []Effect {
+	s.looked = s.position()
+	s.missed = len(s.backlog) > 0 || s.mode == modeCatchingUp
+	s.clearBacklog()
+	s.retained = nil
+	s.mode = modeParked
+	s.fetch = fetchState{}
+	s.leaving++
+	return append(dst, Leave{})
+}
+
+// onLeft: the feed has stopped. If nothing was missed, the session has seen everything up to there.
+func (s *Session) onLeft(in Left, dst []Effect) []Effect {
+	s.leaving--
+	if s.mode != modeParked || s.leaving > 0 {
+		return dst
+	}
+	if !s.missed && in.Position.Sequence > s.looked.Sequence {
+		s.looked = in.Position
+	}
+	if s.state == stateDetached && s.expiry > 0 && (s.queues() || s.journal.stored || len(s.inflight)+len(s.inbound) > 0) {
+		s.journal.want()
+	}
+	return dst
+}
+
+// queues reports whether messages are queued for the session while its client is away.
+func (s *Session) queues() bool {
+	for _, sub := range s.subs.list {
+		if sub.QoS > 0 || s.cfg.QueueQoS0 {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *Session) expired(now time.Time) bool {
+	return s.expiry != Never && !now.Before(s.detachedAt.Add(s.expiry))
+}
+
+// end is the end of the session, not just of its connection: the will that waits is sent now, everything else goes. [MQTT-3.1.2-8]
+func (s *Session) end(now time.Time, dst []Effect) []Effect {
+	if s.will != nil {
+		dst = s.fireWill(now, dst)
+	}
+	if filters := s.subs.filters(); len(filters) > 0 {
+		dst = append(dst, Unsubscribe{Filters: filters})
+	}
+	s.startAfresh(s.incarnation)
+	s.expiry = 0
+	s.discardDue = true
+	s.becomeEnding()
+	return append(dst, SetTimer{Timer: TimerWill}, SetTimer{Timer: TimerExpiry})
+}
+
+func (s *Session) onTimer(now time.Time, in TimerFired, dst []Effect) []Effect {
+	switch in.Timer {
+	case TimerKeepAlive:
+		return s.onKeepAlive(now, in.Withheld, dst)
+	case TimerWill:
+		if s.state != stateDetached || s.will == nil {
+			return dst
+		}
+		if due := s.willDue(); due.After(now) {
+			return append(dst, SetTimer{Timer: TimerWill, At: due})
+		}
+		return s.fireWill(now, dst)
+	case TimerExpiry:
+		if s.state != stateDetached || s.expiry == Never {
+			return dst
+		}
+		if !s.expired(now) {
+			return append(dst, SetTimer{Timer: TimerExpiry, At: s.detachedAt.Add(s.expiry)})
+		}
+		return s.end(now, dst)
+	case TimerPersistRetry:
+		return s.retryPersist(dst)
+	case TimerFetchRetry:
+		s.fetch.waiting = false
+		return dst
+	case timers:
+	}
+	return dst
+}
+
+// willDue is when the will of a detached session is published: after its delay, or with the end of the session. [MQTT-3.1.2-8]
+func (s *Session) willDue() time.Time {
+	return s.detachedAt.Add(min(time.Duration(s.will.DelaySeconds)*time.Second, s.expiry))
+}
+
+// fireWill publishes the will. It leaves the record with the first write after it is stored; recovery in between finds it
+// in the log by its identity, so that it is published once.
+func (s *Session) fireWill(now time.Time, dst []Effect) []Effect {
+	w := s.will
+	s.will = nil
+	m := &Message{
+		Topic: w.Topic, Payload: w.Payload, QoS: w.QoS, Retain: w.Retain, Properties: w.Properties, PublishedAt: now,
+		Publisher: s.publisherTag(),
+	}
+	if s.throughLog(m) {
+		s.firing = w
+		return s.persist(pendingPublish{kind: pendingWill, message: m, id: willID(s.incarnation, s.nonce)}, dst)
+	}
+	if s.expiry > 0 {
+		s.record.want()
+	}
+	return append(dst, Route{Message: m})
+}
+
+// onWillStored: the will is in the log; now the record may forget it.
+func (s *Session) onWillStored(now time.Time, token uint64, dst []Effect) []Effect {
+	s.firing = nil
+	switch s.state {
+	case stateConnecting:
+		s.settle(token, true, s.record.sent+1)
+		return s.admit(now, dst)
+	case stateDetached, stateConnected:
+		s.settle(token, true, s.record.want())
+	case stateAbsent, stateEnding, stateFenced: // the record goes altogether
+	}
+	return dst
+}

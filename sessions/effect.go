@@ -1,0 +1,138 @@
+package sessions
+
+import (
+	"time"
+
+	"dunlin/mqttcodec"
+)
+
+// Effect is something that the driver of a session must do, in order.
+//
+//sumtype:decl
+type Effect interface{ effect() }
+
+// Send writes a packet to the client.
+type Send struct {
+	Connection ConnectionID
+	Packet     mqttcodec.Packet
+}
+
+// Close ends the network connection, after what was sent before.
+type Close struct {
+	Connection ConnectionID
+	// Reason is for the log and the counters; it is on the wire already, if it may be.
+	Reason mqttcodec.ReasonCode
+	Err    error
+}
+
+// Persist appends a message to the log. Answer: Persisted.
+type Persist struct {
+	Message *Message
+	// ID is the identity under which the log takes the message once; empty for QoS 0 and 1.
+	ID    string
+	Token uint64
+}
+
+// Route hands a QoS 0 message to whoever is subscribed now.
+type Route struct{ Message *Message }
+
+// SaveRecord replaces the session's record. Answer: RecordSaved.
+type SaveRecord struct {
+	Token uint64
+	// Expect is the revision that it replaces.
+	Expect uint64
+	Data   []byte
+}
+
+// SaveJournal replaces the session's journal. Answer: JournalSaved.
+type SaveJournal struct {
+	Token uint64
+	// Expect is the revision that it replaces.
+	Expect uint64
+	Data   []byte
+	// Position and Live are what the journal says, for the node's checkpoint.
+	Position Position
+	Live     bool
+}
+
+// RequestJournalTurn asks for a JournalTurn soon: there is something to journal that nothing waits for.
+type RequestJournalTurn struct{}
+
+// Discard deletes the session's record, journal and queue. Answer: Discarded.
+type Discard struct{ Token, Expect uint64 }
+
+// Subscribe makes filters effective. Answer: Subscribed.
+type Subscribe struct {
+	Token   uint64
+	Filters []string
+	// WantRetained says for each filter whether its retained messages are wanted.
+	WantRetained []bool
+}
+
+// Unsubscribe ends filters.
+type Unsubscribe struct{ Filters []string }
+
+// Join asks to be handed everything that matches from now on. Answer: Fetched, live.
+type Join struct{ Token uint64 }
+
+// Fetch asks for entries after a position, enough for about Max matching ones. Answer: Fetched.
+type Fetch struct {
+	Token uint64
+	After Position
+	Max   int
+	// Durable: the session outlives its connection, so its messages may be fetched from its durable queue.
+	Durable bool
+}
+
+// Leave stops the live feed. Answer: Left.
+type Leave struct{}
+
+// Load asks for single messages of the log. Answer: Loaded.
+type Load struct {
+	Token     uint64
+	Sequences []uint64
+}
+
+// SetTimer arms a timer, or disarms it when At is zero. Answer, when it comes: TimerFired.
+type SetTimer struct {
+	Timer Timer
+	At    time.Time
+}
+
+// Drop counts messages that will not be delivered.
+type Drop struct {
+	Reason DropReason
+	Count  uint64
+}
+
+// DropReason says why a message was not delivered.
+type DropReason string
+
+// The reasons for which a session drops messages.
+const (
+	DropQueueFull    DropReason = "queue_full"       // sessions.max_queued_messages
+	DropExpired      DropReason = "expired"          // message expiry interval
+	DropTooLarge     DropReason = "packet_too_large" // the client's Maximum Packet Size
+	DropSlowConsumer DropReason = "slow_consumer"    // QoS 0, or a session without expiry, to a client that does not read
+	DropTrimmed      DropReason = "trimmed"          // gone from the log before it was delivered
+	DropNotStored    DropReason = "not_stored"       // QoS 0 (retained, or queued) that storage refused
+	DropRefused       DropReason = "refused"         // a topic that nobody may publish to
+	DropReplaced     DropReason = "log_replaced"     // in flight from a log that was cut or made anew
+)
+
+func (Send) effect()               {}
+func (Close) effect()              {}
+func (Persist) effect()            {}
+func (Route) effect()              {}
+func (SaveRecord) effect()         {}
+func (SaveJournal) effect()        {}
+func (RequestJournalTurn) effect() {}
+func (Discard) effect()            {}
+func (Subscribe) effect()          {}
+func (Unsubscribe) effect()        {}
+func (Join) effect()               {}
+func (Fetch) effect()              {}
+func (Leave) effect()              {}
+func (Load) effect()               {}
+func (SetTimer) effect()           {}
+func (Drop) effect()               {}

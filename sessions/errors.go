@@ -1,0 +1,28 @@
+package sessions
+
+import (
+	"errors"
+
+	"dunlin/mqttcodec"
+)
+
+// protocolError is a fault of the client that ends the connection with 0x82. (4.13)
+func protocolError(clause, detail string) *mqttcodec.ProtocolError {
+	return &mqttcodec.ProtocolError{Reason: mqttcodec.ProtocolErrorReason, Clause: clause, Detail: detail}
+}
+
+// reasonOf is what a client is told about an error, ours or its own.
+func reasonOf(err error) mqttcodec.ReasonCode {
+	var fault *mqttcodec.ProtocolError
+	switch {
+	case errors.As(err, &fault):
+		return fault.Reason
+	case errors.Is(err, ErrConflict):
+		return mqttcodec.SessionTakenOver
+	case errors.Is(err, ErrRejected):
+		return mqttcodec.QuotaExceeded
+	case errors.Is(err, ErrUnavailable):
+		return mqttcodec.ServerUnavailable
+	}
+	return mqttcodec.UnspecifiedError
+}

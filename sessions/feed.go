@@ -1,0 +1,247 @@
+package sessions
+
+import (
+	"math"
+	"slices"
+	"time"
+
+	"dunlin/mqttcodec"
+)
+
+// alwaysNew is a sequence above all: that of messages which are not in the log.
+const alwaysNew = math.MaxUint64
+
+// delivery is a message that this session gets, and how.
+type delivery struct {
+	entry Entry
+	// before is the session's position before it.
+	before           Position
+	qos              mqttcodec.QoS
+	retained, retain bool
+	identifiers      []uint32
+}
+
+func (d *delivery) size() int { return len(d.entry.Message.Payload) + len(d.entry.Message.Topic) }
+
+// fetchState is what is known about catching up.
+type fetchState struct {
+	token   uint64
+	pending bool
+	// waiting: the last Fetch failed; the next one waits for its timer.
+	waiting bool
+	// measured: the length of the queue was held against the limit.
+	measured bool
+	// left is how many more messages of the queue may be taken up to until; with DropNewest only.
+	bounded bool
+	left    uint64
+	until   Position
+}
+
+// position is the place in the log up to which everything was assigned or is not for this session.
+func (s *Session) position() Position {
+	if len(s.backlog) > 0 {
+		return s.backlog[0].before
+	}
+	return s.looked
+}
+
+func (s *Session) clearBacklog() { s.backlog, s.backlogBytes = nil, 0 }
+
+func (s *Session) nextLoad() uint64 {
+	s.fetch.token++
+	return s.fetch.token
+}
+
+// resumeFeed starts to feed a new connection: from where the session was left, if something is queued for it.
+func (s *Session) resumeFeed(dst []Effect) []Effect {
+	if s.queues() {
+		s.mode = modeCatchingUp
+		return dst // pump asks
+	}
+	s.mode = modeCatchingUp
+	s.fetch.token++
+	s.fetch.pending = true
+	return append(dst, Join{Token: s.fetch.token})
+}
+
+// fetchMore asks for more messages when the window has room for them.
+func (s *Session) fetchMore(dst []Effect) []Effect {
+	room := s.receiveMaximum - s.quotaUsed - len(s.backlog)
+	if s.connection == 0 || s.mode != modeCatchingUp || s.fetch.pending || s.fetch.waiting || room < (s.receiveMaximum+1)/2 {
+		return dst
+	}
+	s.fetch.token++
+	s.fetch.pending = true
+	return append(dst, Fetch{Token: s.fetch.token, After: s.looked, Max: 2 * s.receiveMaximum, Durable: s.expiry > 0})
+}
+
+// onFetched takes what Fetch or Join brought.
+func (s *Session) onFetched(now time.Time, in Fetched, dst []Effect) []Effect {
+	if in.Token != s.fetch.token || !s.fetch.pending {
+		return dst // asked for by a connection that is over
+	}
+	s.fetch.pending = false
+	if in.Err != nil {
+		s.fetch.waiting = true
+		return append(dst, SetTimer{Timer: TimerFetchRetry, At: now.Add(retryAfter)})
+	}
+	if in.Lost > 0 {
+		dst = append(dst, Drop{Reason: DropSlowConsumer, Count: in.Lost})
+	}
+	excess := s.excess(in)
+	for _, e := range in.Entries {
+		dst = s.look(now, e, &excess, dst)
+	}
+	if in.UpTo.Sequence > s.looked.Sequence {
+		s.looked = in.UpTo
+	}
+	if in.Live {
+		s.mode = modeLive
+		s.fetch = fetchState{token: s.fetch.token}
+		if s.queues() {
+			s.journalSoon()
+		}
+	}
+	return dst
+}
+
+// excess is how many of the oldest messages of the queue have to go: the queue is bounded while the client is away and
+// while it catches up. With DropNewest it is the end of the queue, as it was found, that goes.
+func (s *Session) excess(in Fetched) uint64 {
+	limit := uint64(s.cfg.MaxQueuedMessages)
+	if limit == 0 || in.Queued <= limit {
+		return 0
+	}
+	if s.cfg.Overflow == DropOldest {
+		return in.Queued - limit
+	}
+	if !s.fetch.bounded {
+		s.fetch.bounded, s.fetch.left, s.fetch.until = true, limit, in.Head
+	}
+	return 0
+}
+
+// onDelivered takes live entries. What does not fit into the window and the backlog is left in the log: the session
+// then catches up, which costs no memory.
+func (s *Session) onDelivered(now time.Time, in Delivered, dst []Effect) []Effect {
+	if s.mode != modeLive {
+		s.missed = true
+		return dst
+	}
+	var none uint64
+	for _, e := range in.Entries {
+		dst = s.look(now, e, &none, dst)
+	}
+	s.journalSoon()
+	dst = s.pump(now, dst)
+	if len(s.backlog) > s.cfg.BacklogMessages || s.backlogBytes > s.cfg.BacklogBytes {
+		dst = s.fallBehind(dst)
+	}
+	return dst
+}
+
+// fallBehind turns a live session whose client is too slow into one that catches up.
+func (s *Session) fallBehind(dst []Effect) []Effect {
+	s.looked = s.position()
+	s.clearBacklog()
+	s.mode = modeCatchingUp
+	s.fetch = fetchState{token: s.fetch.token}
+	s.leaving++
+	s.journalNow() // the checkpoint no longer stands for its position
+	return append(dst, Leave{})
+}
+
+// look decides about one entry of the log.
+func (s *Session) look(now time.Time, e Entry, excess *uint64, dst []Effect) []Effect {
+	if e.Sequence <= s.looked.Sequence {
+		return dst // seen before
+	}
+	before := s.looked
+	s.looked = e.Position
+	if e.Message == nil {
+		return dst
+	}
+	d, ok := s.match(e)
+	if !ok {
+		return dst
+	}
+	d.before = before
+	if d.qos == 0 && e.Sequence <= s.onlineSince && !s.cfg.QueueQoS0 {
+		return dst // published while the client was away: not queued
+	}
+	if *excess > 0 {
+		*excess--
+		return append(dst, Drop{Reason: DropQueueFull, Count: 1})
+	}
+	if f := &s.fetch; f.bounded && e.Sequence <= f.until.Sequence {
+		if f.left == 0 {
+			return append(dst, Drop{Reason: DropQueueFull, Count: 1})
+		}
+		f.left--
+	} else {
+		f.bounded = false
+	}
+	if e.Message.Retain {
+		s.supersede(e.Message.Topic)
+	}
+	if d.qos == 0 && !s.cfg.QueueQoS0 {
+		if s.congested {
+			return append(dst, Drop{Reason: DropSlowConsumer, Count: 1})
+		}
+		dst, _ = s.deliver(now, d, dst) // not held back by the quota [MQTT-3.3.4-10]
+		return dst
+	}
+	s.backlog = append(s.backlog, d)
+	s.backlogBytes += d.size()
+	return dst
+}
+
+// onRouted takes QoS 0 messages, which are never in the log.
+func (s *Session) onRouted(now time.Time, in Routed, dst []Effect) []Effect {
+	if s.state != stateConnected {
+		return dst
+	}
+	for _, m := range in.Messages {
+		d, ok := s.match(Entry{Message: m, Position: Position{Sequence: alwaysNew}})
+		switch {
+		case !ok:
+		case s.congested:
+			dst = append(dst, Drop{Reason: DropSlowConsumer, Count: 1})
+		default:
+			dst, _ = s.deliver(now, d, dst)
+		}
+	}
+	return dst
+}
+
+// supersede takes back a retained message that waits to be sent, since a newer one of its topic is delivered live: never
+// stale after newer.
+func (s *Session) supersede(topic string) {
+	if len(s.retained) > 0 {
+		s.retained = slices.DeleteFunc(s.retained, func(d delivery) bool { return d.entry.Message.Topic == topic })
+	}
+}
+
+// match decides whether and how a message is for this client: one copy, at the highest QoS that a matching subscription
+// grants, with the identifiers of all of them. [MQTT-3.3.4-2] [MQTT-3.3.4-3] [MQTT-3.3.4-4]
+func (s *Session) match(e Entry) (d delivery, ok bool) {
+	m := e.Message
+	d.entry = e
+	granted := mqttcodec.QoS(0)
+	s.subs.matching(m.Topic, func(sub *Subscription) {
+		if e.Sequence <= sub.Since.Sequence {
+			return // published before the SUBSCRIBE
+		}
+		if sub.NoLocal && m.Publisher == s.clientID {
+			return // [MQTT-3.8.3-3]
+		}
+		ok = true
+		granted = max(granted, sub.QoS)
+		d.retain = d.retain || sub.RetainAsPublished && m.Retain // [MQTT-3.3.1-13]
+		if sub.Identifier > 0 {
+			d.identifiers = append(d.identifiers, sub.Identifier)
+		}
+	})
+	d.qos = min(granted, m.QoS) // [MQTT-3.8.4-8]
+	return d, ok
+}

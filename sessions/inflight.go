@@ -1,0 +1,321 @@
+package sessions
+
+import (
+	"time"
+
+	"dunlin/mqttcodec"
+)
+
+// outboundState is how far a delivery at QoS 1 or 2 has come.
+type outboundState uint8
+
+const (
+	// outboundAssigned: it has an identifier and was not sent on this connection.
+	outboundAssigned outboundState = iota
+	awaitingPuback
+	awaitingPubrec
+	// pubrecSeen: PUBREL is due once the journal says so.
+	pubrecSeen
+	awaitingPubcomp
+	outboundStates
+)
+
+// outbound is a message on its way to the client at QoS 1 or 2.
+type outbound struct {
+	packetID uint16
+	qos      mqttcodec.QoS
+	state    outboundState
+	// entry's Message is nil after a restart until it is loaded again.
+	entry Entry
+	// retained: it is a retained message sent for a new subscription; retain: a live one whose flag is kept.
+	retained, retain bool
+	identifiers      []uint32
+	// sent: it was sent on some connection, so it goes out again with DUP. [MQTT-3.3.1-1]
+	sent bool
+	// journaled is the version of the journal that must be durable before it is sent.
+	journaled uint64
+	// counted: it takes a place of the send quota. (4.9)
+	counted bool
+}
+
+// rewindInflight makes the unfinished deliveries ready to be sent again on the next connection. [MQTT-4.4.0-1]
+func (s *Session) rewindInflight() {
+	for i := range s.inflight {
+		o := &s.inflight[i]
+		o.counted = false
+		if o.state == awaitingPuback || o.state == awaitingPubrec {
+			o.state = outboundAssigned
+		}
+	}
+}
+
+// resumeInflight takes up the unfinished deliveries on a new connection: PUBRELs at once, PUBLISHes in order as soon as
+// their messages are loaded. [MQTT-4.4.0-1]
+func (s *Session) resumeInflight(dst []Effect) []Effect {
+	var gone []uint64
+	for i := range s.inflight {
+		o := &s.inflight[i]
+		switch {
+		case o.state == awaitingPubcomp:
+			dst = s.send(&mqttcodec.Pubrel{PacketID: o.packetID}, dst)
+		case o.state == pubrecSeen && o.journaled <= s.journal.durable:
+			o.state = awaitingPubcomp
+			dst = s.send(&mqttcodec.Pubrel{PacketID: o.packetID}, dst)
+		case o.state == pubrecSeen:
+			s.sendWhen(false, o.journaled, &mqttcodec.Pubrel{PacketID: o.packetID})
+		case o.entry.Message == nil:
+			gone = append(gone, o.entry.Sequence)
+		}
+	}
+	if len(gone) == 0 {
+		return dst
+	}
+	s.loading = s.nextLoad()
+	return append(dst, Load{Token: s.loading, Sequences: gone})
+}
+
+// onLoaded gives the unfinished deliveries their messages back. One that is gone from the log frees its identifier, as
+// does one whose place in the log is taken by another message.
+func (s *Session) onLoaded(in Loaded, dst []Effect) []Effect {
+	if in.Token != s.loading || s.loading == 0 {
+		return dst
+	}
+	s.loading = 0
+	if in.Err != nil {
+		return s.becomeFenced(reasonOf(in.Err), in.Err, dst)
+	}
+	found := make(map[uint64]Entry, len(in.Entries))
+	for _, e := range in.Entries {
+		found[e.Sequence] = e
+	}
+	keep := s.inflight[:0]
+	for _, o := range s.inflight {
+		if o.entry.Message != nil || o.state == pubrecSeen || o.state == awaitingPubcomp {
+			keep = append(keep, o)
+			continue
+		}
+		e, ok := found[o.entry.Sequence]
+		switch {
+		case !ok || e.Message == nil:
+			dst = append(dst, Drop{Reason: DropTrimmed, Count: 1})
+		case !o.entry.Time.IsZero() && !o.entry.Time.Equal(e.Time):
+			dst = append(dst, Drop{Reason: DropReplaced, Count: 1})
+		default:
+			o.entry = e
+			o.identifiers = s.subs.identifiers(e.Message.Topic)
+			keep = append(keep, o)
+			continue
+		}
+		s.ids.release(o.packetID)
+		s.journalSoon()
+	}
+	clear(s.inflight[len(keep):])
+	s.inflight = keep
+	return dst
+}
+
+// pump sends what may be sent: first what has an identifier already, then what the send quota allows of what waits.
+func (s *Session) pump(now time.Time, dst []Effect) []Effect {
+	if s.state != stateConnected || s.congested {
+		return dst
+	}
+	dst, none := s.sendAssigned(now, dst)
+	if !none || s.loading != 0 || s.subscriptionWork.holds() {
+		return s.fetchMore(dst)
+	}
+	for len(s.retained) > 0 && s.connection != 0 {
+		var taken bool
+		if dst, taken = s.deliver(now, s.retained[0], dst); !taken {
+			return s.fetchMore(dst)
+		}
+		s.retained[0] = delivery{}
+		s.retained = s.retained[1:]
+	}
+	s.retained = nil
+	for len(s.backlog) > 0 {
+		var taken bool
+		if dst, taken = s.deliver(now, s.backlog[0], dst); !taken {
+			return s.fetchMore(dst)
+		}
+		s.backlogBytes -= s.backlog[0].size()
+		s.backlog[0] = delivery{}
+		s.backlog = s.backlog[1:]
+	}
+	s.clearBacklog()
+	return s.fetchMore(dst)
+}
+
+// sendAssigned sends the messages that have an identifier, in order, as far as journal, quota and loading allow. It
+// reports whether none is left behind, so that later ones may go.
+func (s *Session) sendAssigned(now time.Time, dst []Effect) ([]Effect, bool) {
+	for i := range s.inflight {
+		o := &s.inflight[i]
+		if o.state != outboundAssigned {
+			continue
+		}
+		if o.journaled > s.journal.durable || o.entry.Message == nil || !o.counted && s.quotaUsed >= s.receiveMaximum {
+			return dst, false
+		}
+		dst = s.sendOutbound(now, o, dst)
+	}
+	return dst, true
+}
+
+func (s *Session) sendOutbound(now time.Time, o *outbound, dst []Effect) []Effect {
+	p := s.publishPacket(now, o.entry.Message, o.qos, o.retained || o.retain, o.identifiers)
+	p.PacketID, p.Duplicate = o.packetID, o.sent
+	o.state = awaitingPuback
+	if o.qos == 2 {
+		o.state = awaitingPubrec
+	}
+	o.sent = true
+	if !o.counted {
+		o.counted = true
+		s.quotaUsed++
+	}
+	return s.send(p, dst)
+}
+
+// publishPacket is the PUBLISH that carries a message to this client.
+func (s *Session) publishPacket(now time.Time, m *Message, qos mqttcodec.QoS, retain bool, identifiers []uint32) *mqttcodec.Publish {
+	p := &mqttcodec.Publish{Topic: m.Topic, Payload: m.Payload, QoS: qos, Retain: retain}
+	if s.version != mqttcodec.V5 {
+		return p
+	}
+	p.Properties = m.Properties // unaltered [MQTT-3.3.2-17] …
+	if expiry := &p.Properties.MessageExpirySeconds; expiry.Present {
+		left := (m.remaining(now) + time.Second - 1) / time.Second // … but for the time it waited [MQTT-3.3.2-6]
+		expiry.Value = uint32(min(max(left, 1), time.Duration(expiry.Value)))
+	}
+	p.SubscriptionIdentifiers = identifiers // [MQTT-3.3.4-3]
+	return p
+}
+
+// deliver hands one message to the client, or to the send window. taken is false when the window has no room.
+func (s *Session) deliver(now time.Time, d delivery, dst []Effect) (_ []Effect, taken bool) {
+	m := d.entry.Message
+	if m.Expired(now) {
+		return append(dst, Drop{Reason: DropExpired, Count: 1}), true // [MQTT-3.3.2-5]
+	}
+	if d.qos > 0 && s.quotaUsed >= s.receiveMaximum {
+		return dst, false // [MQTT-3.3.4-9]
+	}
+	p := s.publishPacket(now, m, d.qos, d.retained || d.retain, d.identifiers)
+	if d.qos > 0 {
+		p.PacketID = 1 // any: the size is the same
+	}
+	if s.clientMaxPacket > 0 {
+		if n, err := mqttcodec.Size(s.version, p); err != nil || n > int(s.clientMaxPacket) {
+			return append(dst, Drop{Reason: DropTooLarge, Count: 1}), true // [MQTT-3.1.2-25]
+		}
+	}
+	if d.qos == 0 {
+		return s.send(p, dst), true
+	}
+	id, ok := s.ids.allocate()
+	if !ok {
+		return dst, false
+	}
+	o := outbound{
+		packetID: id, qos: d.qos, entry: d.entry, retained: d.retained, retain: d.retain, identifiers: d.identifiers,
+		counted: true,
+	}
+	s.quotaUsed++
+	s.journalSoon()
+	waiting := len(s.inflight) > 0 && s.inflight[len(s.inflight)-1].state == outboundAssigned
+	if d.qos == 2 {
+		o.journaled = s.journalNow() // exactly once: the identifier is durable before it is on the wire
+	}
+	if d.qos == 2 || waiting {
+		s.inflight = append(s.inflight, o)
+		return dst, true
+	}
+	p.PacketID = id
+	o.state, o.sent = awaitingPuback, true
+	s.inflight = append(s.inflight, o)
+	return s.send(p, dst), true
+}
+
+func (s *Session) inflightIndex(id uint16) int {
+	for i := range s.inflight {
+		if s.inflight[i].packetID == id {
+			return i
+		}
+	}
+	return -1
+}
+
+// finish ends a delivery and frees its identifier.
+func (s *Session) finish(i int) {
+	o := &s.inflight[i]
+	if o.counted {
+		s.quotaUsed--
+	}
+	s.ids.release(o.packetID)
+	s.inflight = append(s.inflight[:i], s.inflight[i+1:]...)
+	s.inflight[:len(s.inflight)+1][len(s.inflight)] = outbound{}
+	s.journalSoon()
+}
+
+// onPuback ends a QoS 1 delivery, whatever the reason code. [MQTT-4.4.0-2]
+func (s *Session) onPuback(now time.Time, p *mqttcodec.Puback, dst []Effect) []Effect {
+	i := s.inflightIndex(p.PacketID)
+	switch {
+	case i < 0:
+		return dst // late, or for the same message twice
+	case s.inflight[i].qos != 1:
+		return s.fault(now, protocolError("MQTT-4.3.3-4", "PUBACK for a QoS 2 message"), dst)
+	case !s.inflight[i].sent:
+		return s.fault(now, protocolError("", "PUBACK for a message that was not sent"), dst)
+	}
+	s.finish(i)
+	return dst
+}
+
+// onPubrec: the client has the message. PUBREL goes out when that is durable, so that PUBLISH never goes out again. [MQTT-4.3.3-6]
+func (s *Session) onPubrec(now time.Time, p *mqttcodec.Pubrec, dst []Effect) []Effect {
+	i := s.inflightIndex(p.PacketID)
+	if i < 0 {
+		return s.send(&mqttcodec.Pubrel{PacketID: p.PacketID, Reason: mqttcodec.PacketIdentifierNotFound}, dst)
+	}
+	o := &s.inflight[i]
+	switch {
+	case o.qos != 2:
+		return s.fault(now, protocolError("MQTT-4.3.2-2", "PUBREC for a QoS 1 message"), dst)
+	case !o.sent:
+		return s.fault(now, protocolError("", "PUBREC for a message that was not sent"), dst)
+	case o.state == awaitingPubcomp:
+		return s.send(&mqttcodec.Pubrel{PacketID: p.PacketID}, dst)
+	case o.state == pubrecSeen:
+		return dst // its PUBREL is on its way
+	case p.Reason.Failed():
+		s.finish(i) // [MQTT-4.3.3-4]
+		s.journalNow()
+		return dst
+	}
+	o.state = pubrecSeen
+	o.entry.Message = nil // never sent again
+	o.journaled = s.journalNow()
+	s.sendWhen(false, o.journaled, &mqttcodec.Pubrel{PacketID: p.PacketID})
+	return dst
+}
+
+// pubrelSent notes that a PUBREL which waited for the journal is on the wire.
+func (s *Session) pubrelSent(id uint16) {
+	if i := s.inflightIndex(id); i >= 0 && s.inflight[i].state == pubrecSeen {
+		s.inflight[i].state = awaitingPubcomp
+	}
+}
+
+// onPubcomp ends a QoS 2 delivery.
+func (s *Session) onPubcomp(now time.Time, p *mqttcodec.Pubcomp, dst []Effect) []Effect {
+	i := s.inflightIndex(p.PacketID)
+	switch {
+	case i < 0:
+		return dst
+	case s.inflight[i].state != awaitingPubcomp:
+		return s.fault(now, protocolError("MQTT-4.3.3-4", "PUBCOMP without PUBREL"), dst)
+	}
+	s.finish(i)
+	return dst
+}

@@ -1,0 +1,147 @@
+package sessions
+
+import (
+	"time"
+
+	"dunlin/mqttcodec"
+)
+
+// Input is something that happened to a session.
+//
+//sumtype:decl
+type Input interface{ input() }
+
+// ConnectionID tells the connections of a node apart; 0 is none.
+type ConnectionID uint64
+
+// Connect: a client asks for this session. Its CONNECT is well formed and its client allowed to.
+type Connect struct {
+	Connection ConnectionID
+	Packet     *mqttcodec.Connect
+	// Assigned: the client identifier was made by us. [MQTT-3.1.3-6]
+	Assigned bool
+	// Nonce is unique to this CONNECT. It becomes the incarnation of the session if the CONNECT makes a new one.
+	Nonce string
+	// Head is the sequence of the last message handed out on this node: anything older was sent while the client was away.
+	Head uint64
+}
+
+// PacketReceived: the client sent a packet, other than CONNECT.
+type PacketReceived struct {
+	Connection ConnectionID
+	Packet     mqttcodec.Packet
+}
+
+// ConnectionLost: the network connection ended, or has to: Err, if it is a *mqttcodec.ProtocolError, is then told to the client.
+type ConnectionLost struct {
+	Connection ConnectionID
+	Err        error
+}
+
+// Persisted answers Persist.
+type Persisted struct{ Result Result }
+
+// RecordSaved answers SaveRecord.
+type RecordSaved struct{ Result Result }
+
+// JournalSaved answers SaveJournal.
+type JournalSaved struct{ Result Result }
+
+// Discarded answers Discard.
+type Discarded struct{ Result Result }
+
+// Subscribed answers Subscribe: the filters are effective for everything after Position.
+type Subscribed struct {
+	Token    uint64
+	Position Position
+	// Retained holds, for each filter of Subscribe that wants them, the retained messages at Position.
+	Retained [][]Entry
+	// Err: the subscription could not be made.
+	Err error
+}
+
+// Delivered: entries of the log that match, live, in order. The slice is valid during Step.
+type Delivered struct{ Entries []Entry }
+
+// Routed: QoS 0 messages that match.
+type Routed struct{ Messages []*Message }
+
+// Fetched answers Fetch and Join.
+type Fetched struct {
+	// Token is that of the Fetch or Join.
+	Token uint64
+	// Entries come in order and may hold some that do not match.
+	Entries []Entry
+	// UpTo: nothing else up to there matches.
+	UpTo Position
+	// Live: the session is being handed everything after UpTo.
+	Live bool
+	// Queued is how many matching messages waited after Fetch.After when it was asked, up to Head; 0 when that is
+	// surely within bounds.
+	Queued uint64
+	Head   Position
+	// Lost is how many messages (at most) were passed over because no source holds them any more for this session.
+	Lost uint64
+	Err  error
+}
+
+// Left answers Leave: everything that matches up to Position was handed over before.
+type Left struct{ Position Position }
+
+// Loaded answers Load. Messages that are gone are missing.
+type Loaded struct {
+	// Token is that of the Load.
+	Token   uint64
+	Entries []Entry
+	Err     error
+}
+
+// JournalTurn answers RequestJournalTurn.
+type JournalTurn struct{}
+
+// TimerFired: the time of a timer has come.
+type TimerFired struct {
+	Timer Timer
+	// Withheld: the broker is not reading from the client at the moment, so that its silence means nothing.
+	Withheld bool
+}
+
+// Congestion: the client's connection has more unsent bytes than it should, or no longer so.
+type Congestion struct{ Congested bool }
+
+// Shutdown: the node is going down. The client may come back to another, or later.
+type Shutdown struct{}
+
+// Timer names the timers of a session; there is one of each.
+type Timer uint8
+
+// The timers.
+const (
+	TimerKeepAlive Timer = iota
+	TimerWill
+	TimerExpiry
+	TimerPersistRetry
+	TimerFetchRetry
+	timers
+)
+
+func (Connect) input()        {}
+func (PacketReceived) input() {}
+func (ConnectionLost) input() {}
+func (Persisted) input()      {}
+func (RecordSaved) input()    {}
+func (JournalSaved) input()   {}
+func (Discarded) input()      {}
+func (Subscribed) input()     {}
+func (Delivered) input()      {}
+func (Routed) input()         {}
+func (Fetched) input()        {}
+func (Left) input()           {}
+func (Loaded) input()         {}
+func (JournalTurn) input()    {}
+func (TimerFired) input()     {}
+func (Congestion) input()     {}
+func (Shutdown) input()       {}
+
+// retryAfter is how long an operation that storage did not answer waits before it is tried again.
+const retryAfter = 500 * time.Millisecond

@@ -1,0 +1,198 @@
+package sessions
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	"dunlin/mqttcodec"
+)
+
+// journalFormat is the version of the journal's encoding.
+const journalFormat = 1
+
+// journal is the decoded journal of a session: where it is in the log and what is half done. Its encoding is binary,
+// since QoS 2 writes it on the way of every message.
+type journalState struct {
+	incarnation string
+	epoch       uint64
+	// live: the session was handed everything as it came, so that the node's checkpoint may stand for its position.
+	live bool
+	// position: everything up to there was looked at; what of it is unfinished is in outbound.
+	position Position
+	// nextPacketID is where the search for free packet identifiers goes on.
+	nextPacketID uint16
+	outbound     []outbound
+	// generation counts the QoS 2 messages received by this incarnation.
+	generation uint64
+	inbound    []inboundEntry
+}
+
+type inboundEntry struct {
+	packetID   uint16
+	generation uint64
+	stored     bool
+}
+
+const (
+	journalFlagLive = 1 << iota
+)
+
+const (
+	outboundFlagRetained = 1 << iota
+	outboundFlagRetainAsPublished
+	outboundFlagSent
+)
+
+// appendJournal appends the journal as it is now.
+func (s *Session) appendJournal(b []byte) []byte {
+	var flags byte
+	if s.mode == modeLive {
+		flags |= journalFlagLive
+	}
+	b = append(b, journalFormat, flags)
+	b = binary.AppendUvarint(b, uint64(len(s.incarnation)))
+	b = append(b, s.incarnation...)
+	b = binary.AppendUvarint(b, s.epoch)
+	b = appendPosition(b, s.position())
+	b = binary.AppendUvarint(b, uint64(s.ids.nextID()))
+	b = binary.AppendUvarint(b, uint64(len(s.inflight)))
+	for i := range s.inflight {
+		o := &s.inflight[i]
+		var f byte
+		if o.retained {
+			f |= outboundFlagRetained
+		}
+		if o.retain {
+			f |= outboundFlagRetainAsPublished
+		}
+		if o.sent {
+			f |= outboundFlagSent
+		}
+		b = binary.AppendUvarint(b, uint64(o.packetID))
+		b = append(b, byte(o.qos)<<4|byte(o.state), f)
+		b = appendPosition(b, o.entry.Position)
+	}
+	b = binary.AppendUvarint(b, s.generation)
+	b = binary.AppendUvarint(b, uint64(len(s.inbound)))
+	for _, id := range s.inboundIDs() {
+		in := s.inbound[id]
+		b = binary.AppendUvarint(b, uint64(id))
+		b = binary.AppendUvarint(b, in.generation)
+		if in.stored {
+			b = append(b, 1)
+		} else {
+			b = append(b, 0)
+		}
+	}
+	return b
+}
+
+func appendPosition(b []byte, p Position) []byte {
+	b = binary.AppendUvarint(b, uint64(p.Shard))
+	b = binary.AppendUvarint(b, p.Sequence)
+	if p.Time.IsZero() {
+		return binary.AppendVarint(b, 0)
+	}
+	return binary.AppendVarint(b, p.Time.UnixNano())
+}
+
+var errJournal = errors.New("session journal is damaged")
+
+// journalReader reads a journal without trusting it; the first fault sticks.
+type journalReader struct {
+	b   []byte
+	bad bool
+}
+
+func (r *journalReader) uvarint() uint64 {
+	v, n := binary.Uvarint(r.b)
+	if n <= 0 {
+		r.bad, r.b = true, nil
+		return 0
+	}
+	r.b = r.b[n:]
+	return v
+}
+
+func (r *journalReader) varint() int64 {
+	v, n := binary.Varint(r.b)
+	if n <= 0 {
+		r.bad, r.b = true, nil
+		return 0
+	}
+	r.b = r.b[n:]
+	return v
+}
+
+func (r *journalReader) byte() byte {
+	if len(r.b) == 0 {
+		r.bad = true
+		return 0
+	}
+	v := r.b[0]
+	r.b = r.b[1:]
+	return v
+}
+
+// count reads the length of a list whose elements take at least size bytes each.
+func (r *journalReader) count(size int) int {
+	n := r.uvarint()
+	if n > uint64(len(r.b)/size) {
+		r.bad = true
+		return 0
+	}
+	return int(n)
+}
+
+func (r *journalReader) packetID() uint16 {
+	v := r.uvarint()
+	if v == 0 || v > 0xFFFF {
+		r.bad = true
+	}
+	return uint16(v)
+}
+
+func (r *journalReader) position() Position {
+	p := Position{Shard: uint16(r.uvarint()), Sequence: r.uvarint()}
+	if ns := r.varint(); ns != 0 {
+		p.Time = time.Unix(0, ns).UTC()
+	}
+	return p
+}
+
+// decodeJournal reads a journal. It does not trust it.
+func decodeJournal(b []byte) (*journalState, error) {
+	r := journalReader{b: b}
+	if f := r.byte(); f != journalFormat {
+		return nil, fmt.Errorf("session journal has format %d, this version reads %d", f, journalFormat)
+	}
+	j := &journalState{live: r.byte()&journalFlagLive != 0}
+	n := r.count(1)
+	j.incarnation, r.b = string(r.b[:n]), r.b[n:]
+	j.epoch = r.uvarint()
+	j.position = r.position()
+	j.nextPacketID = r.packetID()
+	for range r.count(6) {
+		o := outbound{packetID: r.packetID()}
+		kind, flags := r.byte(), r.byte()
+		o.qos, o.state = mqttcodec.QoS(kind>>4), outboundState(kind&0x0F)
+		if o.qos < 1 || o.qos > 2 || o.state >= outboundStates {
+			r.bad = true
+		}
+		o.retained = flags&outboundFlagRetained != 0
+		o.retain = flags&outboundFlagRetainAsPublished != 0
+		o.sent = flags&outboundFlagSent != 0
+		o.entry.Position = r.position()
+		j.outbound = append(j.outbound, o)
+	}
+	j.generation = r.uvarint()
+	for range r.count(3) {
+		j.inbound = append(j.inbound, inboundEntry{packetID: r.packetID(), generation: r.uvarint(), stored: r.byte() == 1})
+	}
+	if r.bad || len(r.b) != 0 {
+		return nil, errJournal
+	}
+	return j, nil
+}

@@ -1,0 +1,323 @@
+package sessions
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"dunlin/mqttcodec"
+)
+
+// inboundMessage is a QoS 2 message received and not completed. [MQTT-4.3.3-8]
+type inboundMessage struct {
+	generation uint64
+	stored     bool
+	// journaled is the version of the journal that holds it as stored; PUBREC waits for it.
+	journaled uint64
+}
+
+// pendingKind says what becomes of the result of a Persist.
+type pendingKind uint8
+
+const (
+	pendingUnanswered pendingKind = iota // QoS 0 through the log
+	pendingPuback
+	pendingPubrec
+	pendingWill
+)
+
+// pendingPublish is a message on its way into the log.
+type pendingPublish struct {
+	token      uint64
+	kind       pendingKind
+	connection ConnectionID
+	packetID   uint16
+	generation uint64
+	message    *Message
+	id         string
+	// asked: Persist was emitted and has no result yet. done: the result is in, or none is needed.
+	asked, done bool
+	err         error
+	reason      mqttcodec.ReasonCode
+}
+
+// onPublish takes a message from the client. (3.3.4)
+func (s *Session) onPublish(now time.Time, p *mqttcodec.Publish, dst []Effect) []Effect {
+	if p.QoS == 2 {
+		if in := s.inbound[p.PacketID]; in != nil {
+			return s.repeated(p.PacketID, in, dst) // [MQTT-4.3.3-10]
+		}
+	}
+	if p.QoS > 0 {
+		s.inboundUsed++
+		if s.version == mqttcodec.V5 && s.inboundUsed > int(s.cfg.ReceiveMaximum) {
+			err := &mqttcodec.ProtocolError{Reason: mqttcodec.ReceiveMaximumExceeded, Clause: "MQTT-3.3.4-9", Detail: "more unacknowledged messages than our Receive Maximum"}
+			return s.fault(now, err, dst)
+		}
+	}
+	if reason := s.refusal(p.Topic); reason != mqttcodec.Success {
+		return s.refuse(now, p, reason, dst)
+	}
+	m := &Message{
+		Topic: p.Topic, Payload: p.Payload, QoS: p.QoS, Retain: p.Retain, Properties: p.Properties, PublishedAt: now,
+		Publisher: s.publisherTag(),
+	}
+	entry := pendingPublish{connection: s.connection, packetID: p.PacketID, message: m}
+	switch p.QoS {
+	case 0:
+		if !s.throughLog(m) {
+			return append(dst, Route{Message: m})
+		}
+		entry.kind = pendingUnanswered
+	case 1:
+		entry.kind = pendingPuback
+	default:
+		s.generation++
+		if s.inbound == nil {
+			s.inbound = map[uint16]*inboundMessage{}
+		}
+		s.inbound[p.PacketID] = &inboundMessage{generation: s.generation}
+		entry.kind, entry.generation = pendingPubrec, s.generation
+		entry.id = publishID(s.incarnation, p.PacketID, s.generation)
+	}
+	return s.persist(entry, dst)
+}
+
+// throughLog reports whether a message goes to its receivers through the log: QoS 1 and 2, and whatever is retained,
+// since the log is the one order of retained messages.
+func (s *Session) throughLog(m *Message) bool { return m.QoS > 0 || m.Retain || s.cfg.QueueQoS0 }
+
+// publisherTag marks messages while this client has a No Local subscription, and only then. [MQTT-3.8.3-3]
+func (s *Session) publisherTag() string {
+	if s.subs.noLocal > 0 {
+		return s.clientID
+	}
+	return ""
+}
+
+// refusal is the reason why nobody may publish to a topic, or Success.
+func (s *Session) refusal(topic string) mqttcodec.ReasonCode {
+	switch {
+	case !s.cfg.TopicFits(topic):
+		return mqttcodec.TopicNameInvalid
+	case strings.HasPrefix(topic, "$SYS/"), strings.HasPrefix(topic, "$share/"):
+		return mqttcodec.NotAuthorized // the server's own topics (4.7.2)
+	}
+	return mqttcodec.Success
+}
+
+// refuse answers a PUBLISH that is not taken. Before 5.0 there is no negative answer: the message is acknowledged and
+// dropped. [3.1.1 MQTT-3.3.5-2]
+func (s *Session) refuse(now time.Time, p *mqttcodec.Publish, reason mqttcodec.ReasonCode, dst []Effect) []Effect {
+	dst = append(dst, Drop{Reason: DropRefused, Count: 1})
+	if p.QoS == 0 {
+		return dst
+	}
+	kind := pendingPuback
+	if p.QoS == 2 {
+		kind = pendingPubrec
+	}
+	s.pending = append(s.pending, pendingPublish{
+		token: s.nextToken(), kind: kind, connection: s.connection, packetID: p.PacketID, done: true, reason: reason,
+	})
+	return s.settlePending(now, dst)
+}
+
+// repeated answers a QoS 2 PUBLISH that came before. If it is still being stored, PUBREC is on its way.
+func (s *Session) repeated(id uint16, in *inboundMessage, dst []Effect) []Effect {
+	if !in.stored {
+		for i := range s.pending {
+			if e := &s.pending[i]; e.kind == pendingPubrec && e.generation == in.generation {
+				e.connection = s.connection // the answer goes to the connection that asked last
+			}
+		}
+		return dst
+	}
+	if in.journaled > s.journal.durable {
+		for _, a := range s.answers {
+			if rec, ok := a.packet.(*mqttcodec.Pubrec); ok && rec.PacketID == id {
+				return dst
+			}
+		}
+		s.sendWhen(false, in.journaled, &mqttcodec.Pubrec{PacketID: id})
+		return dst
+	}
+	return s.send(&mqttcodec.Pubrec{PacketID: id}, dst)
+}
+
+// persist puts a message on its way into the log.
+func (s *Session) persist(e pendingPublish, dst []Effect) []Effect {
+	e.token = s.nextToken()
+	e.asked = !s.stalled
+	s.pending = append(s.pending, e)
+	if !e.asked {
+		return dst
+	}
+	return append(dst, Persist{Message: e.message, ID: e.id, Token: e.token})
+}
+
+// onPersisted takes the outcome of a Persist. PUBACK and PUBREC come from here only, so they cannot overtake
+// durability. [MQTT-4.3.2-4]
+func (s *Session) onPersisted(now time.Time, r Result, dst []Effect) []Effect {
+	i := s.pendingIndex(r.Token)
+	if i < 0 || !s.pending[i].asked {
+		return dst
+	}
+	e := &s.pending[i]
+	e.asked = false
+	switch {
+	case r.Err == nil:
+		e.done, e.err = true, nil
+	case errors.Is(r.Err, ErrUnavailable) && e.kind != pendingUnanswered:
+		e.done, e.err = false, r.Err
+		s.stalled = true
+	default:
+		e.done, e.err = true, r.Err
+	}
+	if s.stalled {
+		dst = s.restoreOrder(now, i, dst)
+	}
+	return s.settlePending(now, dst)
+}
+
+func (s *Session) pendingIndex(token uint64) int {
+	if len(s.pending) == 0 || token < s.pending[0].token {
+		return -1
+	}
+	// Tokens are consecutive, so the first guess is right.
+	i := int(token - s.pending[0].token)
+	if i < len(s.pending) && s.pending[i].token == token {
+		return i
+	}
+	for i := range s.pending {
+		if s.pending[i].token == token {
+			return i
+		}
+	}
+	return -1
+}
+
+// restoreOrder goes on after a failure: duplicates are allowed, disorder is not. Once no result is awaited, the first
+// message that failed and all QoS 1 messages after it are stored again, one at a time. (4.6) just is the one whose
+// result came in.
+func (s *Session) restoreOrder(now time.Time, just int, dst []Effect) []Effect {
+	if slices.ContainsFunc(s.pending, func(e pendingPublish) bool { return e.asked }) {
+		return dst
+	}
+	failed := slices.IndexFunc(s.pending, func(e pendingPublish) bool { return !e.done })
+	if failed < 0 {
+		s.stalled = false
+		return dst
+	}
+	for i := failed; i < len(s.pending); i++ {
+		if e := &s.pending[i]; e.done && e.err == nil && e.kind == pendingPuback && e.reason == mqttcodec.Success {
+			e.done = false
+		}
+	}
+	if !s.pending[just].done && s.pending[just].err != nil {
+		return append(dst, SetTimer{Timer: TimerPersistRetry, At: now.Add(retryAfter)})
+	}
+	return s.retryPersist(dst)
+}
+
+// retryPersist stores the first message again that is not stored yet.
+func (s *Session) retryPersist(dst []Effect) []Effect {
+	for i := range s.pending {
+		e := &s.pending[i]
+		if e.asked {
+			return dst
+		}
+		if !e.done {
+			e.asked = true
+			return append(dst, Persist{Message: e.message, ID: e.id, Token: e.token})
+		}
+	}
+	return dst
+}
+
+// settlePending answers the publishes at the head of the queue whose outcome is known. Acknowledgements leave in the
+// order of the messages. [MQTT-4.6.0-2] [MQTT-4.6.0-3]
+func (s *Session) settlePending(now time.Time, dst []Effect) []Effect {
+	for len(s.pending) > 0 && s.pending[0].done {
+		e := s.pending[0]
+		s.pending[0] = pendingPublish{}
+		s.pending = s.pending[1:]
+		dst = s.answerPublish(now, e, dst)
+	}
+	if len(s.pending) == 0 {
+		s.pending, s.stalled = nil, false
+	}
+	return dst
+}
+
+func (s *Session) answerPublish(now time.Time, e pendingPublish, dst []Effect) []Effect {
+	here := e.connection == s.connection && e.connection != 0 // never on a new connection
+	if e.err != nil {
+		e.reason = reasonOf(e.err)
+	}
+	if e.reason.Failed() && e.err != nil {
+		dst = append(dst, Drop{Reason: DropNotStored, Count: 1})
+		if here && s.version != mqttcodec.V5 && e.kind != pendingUnanswered {
+			err := &mqttcodec.ProtocolError{Reason: e.reason, Detail: "the message could not be stored: " + e.err.Error()}
+			return s.fault(now, err, dst) // a 3.1.1 client can only be told by closing
+		}
+	}
+	switch e.kind {
+	case pendingUnanswered:
+	case pendingWill:
+		return s.onWillStored(now, e.token, dst)
+	case pendingPuback:
+		if here {
+			s.inboundUsed--
+			dst = s.send(&mqttcodec.Puback{PacketID: e.packetID, Reason: e.reason}, dst)
+		}
+	case pendingPubrec:
+		return s.answerQoS2(e, here, dst)
+	}
+	return dst
+}
+
+// answerQoS2: the message is in the log. PUBREC promises that it is not taken again, so it waits for the journal.
+func (s *Session) answerQoS2(e pendingPublish, here bool, dst []Effect) []Effect {
+	in := s.inbound[e.packetID]
+	known := in != nil && in.generation == e.generation
+	if e.reason.Failed() {
+		if known {
+			delete(s.inbound, e.packetID) // [MQTT-4.3.3-9]
+		}
+		if here {
+			s.inboundUsed--
+			dst = s.send(&mqttcodec.Pubrec{PacketID: e.packetID, Reason: e.reason}, dst)
+		}
+		return dst
+	}
+	if !known {
+		return dst // the session it was for is over
+	}
+	in.stored = true
+	in.journaled = s.journalNow()
+	s.settle(e.token, false, in.journaled)
+	if here {
+		s.sendWhen(false, in.journaled, &mqttcodec.Pubrec{PacketID: e.packetID})
+	}
+	return dst
+}
+
+// onPubrel completes a QoS 2 message. PUBCOMP waits until it is durable that the identifier is free, or a message
+// reusing it would be taken for a repetition. [MQTT-4.3.3-11]
+func (s *Session) onPubrel(p *mqttcodec.Pubrel, dst []Effect) []Effect {
+	in := s.inbound[p.PacketID]
+	if in == nil {
+		for _, a := range s.answers {
+			if c, ok := a.packet.(*mqttcodec.Pubcomp); ok && c.PacketID == p.PacketID {
+				return dst // its PUBCOMP is on its way
+			}
+		}
+		return s.send(&mqttcodec.Pubcomp{PacketID: p.PacketID, Reason: mqttcodec.PacketIdentifierNotFound}, dst)
+	}
+	delete(s.inbound, p.PacketID)
+	s.inboundUsed = max(0, s.inboundUsed-1)
+	s.sendWhen(false, s.journalNow(), &mqttcodec.Pubcomp{PacketID: p.PacketID})
+	return dst
+}

@@ -1,0 +1,137 @@
+package sessions
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"dunlin/mqttcodec"
+)
+
+// recordFormat is the version of the record's encoding.
+const recordFormat = 1
+
+// Record is the durable document that says that a session exists, and what it is. It is JSON, so that plain NATS
+// tools show it.
+type Record struct {
+	Format   int    `json:"format"`
+	ClientID string `json:"client_id"`
+	// Incarnation tells this session from others that had, or will have, the same client identifier.
+	Incarnation string `json:"incarnation"`
+	// Owner is the node boot that claimed the session, Epoch the revision of the claiming write (0 in that write itself).
+	Owner string `json:"owner"`
+	Epoch uint64 `json:"epoch,omitempty"`
+	// Nonce is that of the CONNECT which claimed it.
+	Nonce    string            `json:"nonce"`
+	Protocol mqttcodec.Version `json:"protocol"`
+	// ExpirySeconds is the Session Expiry Interval in force; 4294967295 never passes. [MQTT-3.1.2-23]
+	ExpirySeconds uint32 `json:"expiry_seconds"`
+	// DetachedAt is when the connection ended; absent while there is one, or after a crash.
+	DetachedAt    *time.Time     `json:"detached_at,omitempty"`
+	Subscriptions []Subscription `json:"subscriptions,omitempty"`
+	// Will is the will that is still to be published, if the connection ends or ended without DISCONNECT.
+	Will *mqttcodec.Will `json:"will,omitempty"`
+}
+
+// Subscription is one topic filter of a session with its options. (3.8.3)
+type Subscription struct {
+	Filter            string                   `json:"filter"`
+	QoS               mqttcodec.QoS            `json:"qos"`
+	NoLocal           bool                     `json:"no_local,omitempty"`
+	RetainAsPublished bool                     `json:"retain_as_published,omitempty"`
+	RetainHandling    mqttcodec.RetainHandling `json:"retain_handling,omitempty"`
+	// Identifier is 0 when the client gave none.
+	Identifier uint32 `json:"identifier,omitempty"`
+	// Since is the position of the first SUBSCRIBE: older messages are not for this subscription.
+	Since Position `json:"since"`
+}
+
+// DecodeRecord reads a record. It does not trust it.
+func DecodeRecord(b []byte) (*Record, error) {
+	var r Record
+	if err := json.Unmarshal(b, &r); err != nil {
+		return nil, fmt.Errorf("session record: %w", err)
+	}
+	if r.Format != recordFormat {
+		return nil, fmt.Errorf("session record has format %d, this version reads %d", r.Format, recordFormat)
+	}
+	if r.ClientID == "" || r.Incarnation == "" {
+		return nil, fmt.Errorf("session record without client identifier or incarnation")
+	}
+	return &r, nil
+}
+
+// ExpiresAt is when a session that was left at a time ends; the zero time means never.
+func (r *Record) ExpiresAt(left time.Time) time.Time {
+	if r.ExpirySeconds == neverSeconds {
+		return time.Time{}
+	}
+	return left.Add(time.Duration(r.ExpirySeconds) * time.Second)
+}
+
+// WillAt is when the will of a session that was left at a time is due; the zero time means that there is none. [MQTT-3.1.2-8]
+func (r *Record) WillAt(left time.Time) time.Time {
+	if r.Will == nil {
+		return time.Time{}
+	}
+	return left.Add(time.Duration(min(r.Will.DelaySeconds, r.ExpirySeconds)) * time.Second)
+}
+
+// QueuedFilters are the filters whose messages are queued while the client is away.
+func (r *Record) QueuedFilters(qos0 bool) []string {
+	var filters []string
+	for _, sub := range r.Subscriptions {
+		if sub.QoS > 0 || qos0 {
+			filters = append(filters, sub.Filter)
+		}
+	}
+	return filters
+}
+
+func (s *Session) encodeRecord() []byte {
+	r := Record{
+		Format:        recordFormat,
+		ClientID:      s.clientID,
+		Incarnation:   s.incarnation,
+		Owner:         s.cfg.Boot,
+		Epoch:         s.epoch,
+		Nonce:         s.nonce,
+		Protocol:      s.version,
+		ExpirySeconds: expirySeconds(s.expiry),
+		Will:          s.will,
+	}
+	if r.Will == nil {
+		r.Will = s.firing
+	}
+	if s.connection == 0 {
+		left := s.detachedAt.UTC()
+		r.DetachedAt = &left
+	}
+	for _, sub := range s.subs.list {
+		r.Subscriptions = append(r.Subscriptions, *sub)
+	}
+	b, err := json.Marshal(&r)
+	if err != nil {
+		panic(fmt.Sprintf("session record does not encode: %v", err)) // Invariant: it holds nothing that JSON cannot.
+	}
+	return b
+}
+
+// publishID is the identity of an inbound QoS 2 message. It does not hold the epoch: two owners of the session give the
+// same message the same identity.
+func publishID(incarnation string, packetID uint16, generation uint64) string {
+	return fmt.Sprintf("%s/%d/%d", incarnation, packetID, generation)
+}
+
+// willID is the identity of the will of the connection that was made with a nonce.
+func willID(incarnation, nonce string) string { return incarnation + "/will/" + nonce }
+
+// IncarnationOf is the incarnation that made a message identity, "" when it is none of ours.
+func IncarnationOf(id string) string {
+	incarnation, _, ok := strings.Cut(id, "/")
+	if !ok {
+		return ""
+	}
+	return incarnation
+}

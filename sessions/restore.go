@@ -1,0 +1,203 @@
+package sessions
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Recovery is what a node found out about the past of a session whose owner did not hand it over.
+type Recovery struct {
+	// Checkpoint is the last one of the owner's boot, nil when there is none or the owner is this boot.
+	Checkpoint *Checkpoint
+	// IDs are the identities of the messages of this incarnation that recovery saw in the log (see IncarnationOf).
+	IDs []string
+	// Now is when the session counts as left if nothing tells otherwise.
+	Now time.Time
+}
+
+// Restore is the session that storage holds. stored must have a record.
+func Restore(cfg *Config, stored Stored, recovery Recovery) (*Session, error) {
+	r, err := DecodeRecord(stored.Record)
+	if err != nil {
+		return nil, err
+	}
+	s := New(cfg, r.ClientID, stored)
+	s.record.stored = true
+	s.incarnation, s.epoch, s.nonce, s.version = r.Incarnation, r.Epoch, r.Nonce, r.Protocol
+	s.expiry = min(time.Duration(r.ExpirySeconds)*time.Second, cfg.MaxExpiry)
+	if r.ExpirySeconds == neverSeconds {
+		s.expiry = cfg.MaxExpiry
+	}
+	s.will = r.Will
+	s.foreign = r.Owner != cfg.Boot
+	for _, sub := range r.Subscriptions {
+		s.subs.put(sub)
+	}
+	s.detachedAt = LeftAt(r, recovery)
+	s.becomeDetached()
+	if stored.Journal != nil {
+		s.journal.stored = true
+		if err := s.restoreJournal(stored.Journal, recovery); err != nil {
+			return nil, err
+		}
+	} else if recovery.Checkpoint != nil && r.DetachedAt == nil {
+		s.looked = recovery.Checkpoint.Position
+	}
+	s.recoverIDs(recovery.IDs)
+	return s, nil
+}
+
+// LeftAt is when the connection of a stored session ended: as recorded, else the last sign of life of its owner.
+func LeftAt(r *Record, recovery Recovery) time.Time {
+	switch {
+	case r.DetachedAt != nil:
+		return *r.DetachedAt
+	case recovery.Checkpoint != nil:
+		return recovery.Checkpoint.Time
+	}
+	return recovery.Now
+}
+
+func (s *Session) restoreJournal(b []byte, recovery Recovery) error {
+	j, err := decodeJournal(b)
+	if err != nil {
+		return fmt.Errorf("session %q: %w", s.clientID, err)
+	}
+	if j.incarnation != s.incarnation {
+		return nil // of an earlier session under this client identifier
+	}
+	s.looked = j.position
+	s.ids.setNext(j.nextPacketID)
+	if j.live {
+		if c := recovery.Checkpoint; c != nil && c.Position.Sequence > s.looked.Sequence {
+			s.looked = c.Position
+		}
+		// What was sent after the last write of the journal comes again under new identifiers. They start far from the
+		// old ones, so that a late PUBACK frees nothing wrong.
+		s.ids.skipAhead(identifierGap)
+	}
+	for _, o := range j.outbound {
+		if o.state == awaitingPuback || o.state == awaitingPubrec {
+			o.state = outboundAssigned
+		}
+		// It was written before it was sent, or behind that: it may have been sent. [MQTT-3.3.1-1]
+		o.sent = true
+		if s.ids.take(o.packetID) {
+			s.inflight = append(s.inflight, o)
+		}
+	}
+	s.generation = j.generation
+	if len(j.inbound) > 0 {
+		s.inbound = make(map[uint16]*inboundMessage, len(j.inbound))
+	}
+	for _, in := range j.inbound {
+		s.inbound[in.packetID] = &inboundMessage{generation: in.generation, stored: in.stored}
+	}
+	return nil
+}
+
+// identifierGap is how far new packet identifiers keep from journaled ones after a crash.
+const identifierGap = 1 << 14
+
+// recoverIDs takes what the log knows and the documents do not: QoS 2 messages that were stored, and the will.
+func (s *Session) recoverIDs(ids []string) {
+	known := s.generation
+	for _, id := range ids {
+		rest, ok := strings.CutPrefix(id, s.incarnation+"/")
+		if !ok {
+			continue
+		}
+		if s.will != nil && id == willID(s.incarnation, s.nonce) {
+			s.will = nil
+			continue
+		}
+		packet, generation, _ := strings.Cut(rest, "/")
+		pid, err1 := strconv.ParseUint(packet, 10, 16)
+		gen, err2 := strconv.ParseUint(generation, 10, 64)
+		if err1 != nil || err2 != nil || pid == 0 {
+			continue
+		}
+		s.recoverInbound(uint16(pid), gen, known)
+	}
+	for id, in := range s.inbound {
+		if !in.stored {
+			delete(s.inbound, id) // it never reached the log: the client sends it again
+		}
+	}
+}
+
+// recoverInbound takes a QoS 2 message that the log holds. The journal knows all up to a generation; of those what it
+// does not list is completed.
+func (s *Session) recoverInbound(id uint16, generation, known uint64) {
+	in := s.inbound[id]
+	switch {
+	case in != nil && in.generation == generation:
+		in.stored = true
+	case generation > known:
+		if s.inbound == nil {
+			s.inbound = map[uint16]*inboundMessage{}
+		}
+		if in == nil || in.generation < generation {
+			s.inbound[id] = &inboundMessage{generation: generation, stored: true}
+		}
+		s.generation = max(s.generation, generation)
+	}
+}
+
+// Position is where the session is in the log.
+func (s *Session) Position() Position { return s.position() }
+
+// Reposition moves a detached session in the log, because the log is not the one it was: positions of messages that
+// are to come again stay as they are and are checked when they are loaded.
+func (s *Session) Reposition(p Position) {
+	s.looked = p
+	for _, sub := range s.subs.list {
+		if sub.Since.Sequence > p.Sequence {
+			sub.Since = p
+		}
+	}
+}
+
+// QueuedFilters are the filters whose messages are queued while the client is away.
+func (s *Session) QueuedFilters() []string {
+	var filters []string
+	for _, sub := range s.subs.list {
+		if sub.QoS > 0 || s.cfg.QueueQoS0 {
+			filters = append(filters, sub.Filter)
+		}
+	}
+	return filters
+}
+
+// Filters are all filters of the session.
+func (s *Session) Filters() []string { return s.subs.filters() }
+
+// Matches reports whether an entry of the log is for this session, as far as its subscriptions tell.
+func (s *Session) Matches(e Entry) bool {
+	if e.Message == nil {
+		return false
+	}
+	_, ok := s.match(e)
+	return ok
+}
+
+// Deadline is when a detached session next has something to do, the zero time when never: its will, or its end.
+func (s *Session) Deadline() time.Time {
+	if s.state != stateDetached {
+		return time.Time{}
+	}
+	var at []time.Time
+	if s.will != nil {
+		at = append(at, s.willDue())
+	}
+	if s.expiry != Never {
+		at = append(at, s.detachedAt.Add(s.expiry))
+	}
+	if len(at) == 0 {
+		return time.Time{}
+	}
+	return slices.MinFunc(at, time.Time.Compare)
+}

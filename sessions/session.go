@@ -1,0 +1,374 @@
+package sessions
+
+import (
+	"slices"
+	"time"
+
+	"dunlin/mqttcodec"
+)
+
+// state is where a session is in its life. Only the become… methods assign it.
+type state uint8
+
+const (
+	// stateAbsent: there is no session: never was, or it ended and left nothing behind.
+	stateAbsent state = iota
+	// stateConnecting: a CONNECT waits for its claim to be durable.
+	stateConnecting
+	// stateConnected: CONNACK was sent.
+	stateConnected
+	// stateDetached: the session outlives its connection.
+	stateDetached
+	// stateEnding: it is over, but its will has to be stored or its documents deleted.
+	stateEnding
+	// stateFenced: a durable write failed, so that what is in memory may not be what is stored. Only storage knows; this
+	// value is done for.
+	stateFenced
+)
+
+// mode says how messages of the log reach the session.
+type mode uint8
+
+const (
+	// modeParked: not at all, there is no connection.
+	modeParked mode = iota
+	// modeCatchingUp: fetched after its position, as its window allows.
+	modeCatchingUp
+	// modeLive: handed over as they come.
+	modeLive
+)
+
+// Session is the MQTT session of one client identifier. Owned by its session actor.
+type Session struct {
+	cfg      *Config
+	clientID string
+	state    state
+
+	// The session proper; durable in the record.
+	incarnation string
+	epoch       uint64
+	nonce       string
+	version     mqttcodec.Version
+	expiry      time.Duration
+	detachedAt  time.Time
+	subs        subscriptions
+	will        *mqttcodec.Will
+	// firing is the will that is being stored: no longer due, not yet gone from the record.
+	firing *mqttcodec.Will
+
+	// Where it is in the log, and what is half done; durable in the journal.
+	mode mode
+	// looked: everything up to there was assigned, put into the backlog, or does not match.
+	looked     Position
+	ids        packetIDs
+	inflight   []outbound
+	inbound    map[uint16]*inboundMessage
+	generation uint64
+
+	record, journal document
+	// claim is the version of the record that makes the session ours.
+	claim uint64
+	// foreign: the journal was written by another boot, so it has to be rewritten before CONNACK.
+	foreign      bool
+	claimJournal uint64
+	discardDue   bool
+	discarding   bool
+	// journalLazy: the journal is behind, by something that nothing waits for.
+	journalLazy   bool
+	turnRequested bool
+	unsettled     []settling
+
+	connectionState
+
+	// pending are the messages handed to Persist, in order, until their results are in.
+	pending   []pendingPublish
+	lastToken uint64
+	// stalled: a result was a failure that may be passing. New messages wait until those before them are stored.
+	stalled bool
+
+	backlog      []delivery
+	backlogBytes int
+	retained     []delivery
+	fetch        fetchState
+	leaving      int
+	workToken    uint64
+	// missed: something at or below a coming Left was not taken.
+	missed bool
+}
+
+// connectionState is what belongs to one network connection and is forgotten with it.
+type connectionState struct {
+	connection       ConnectionID
+	connect          *Connect
+	sessionPresent   bool
+	keepAlive        time.Duration
+	lastHeard        time.Time
+	problemInfo      bool
+	receiveMaximum   int
+	clientMaxPacket  uint32
+	congested        bool
+	onlineSince      uint64
+	held             []mqttcodec.Packet
+	quotaUsed        int
+	inboundUsed      int
+	answers          []answer
+	loading          uint64
+	subscriptionWork subscriptionWork
+}
+
+// answer is a packet that waits for a document to be durable.
+type answer struct {
+	inRecord bool
+	version  uint64
+	packet   mqttcodec.Packet
+}
+
+// New is the session of a client identifier of which storage holds nothing but, perhaps, deletion markers.
+func New(cfg *Config, clientID string, stored Stored) *Session {
+	return &Session{
+		cfg: cfg, clientID: clientID,
+		record:  document{revision: stored.RecordRevision},
+		journal: document{revision: stored.JournalRevision},
+	}
+}
+
+// ClientID is the client identifier.
+func (s *Session) ClientID() string { return s.clientID }
+
+// Incarnation is the incarnation of the session, "" while there is none.
+func (s *Session) Incarnation() string { return s.incarnation }
+
+// Connection is the connection that the session has, or 0.
+func (s *Session) Connection() ConnectionID { return s.connection }
+
+// Absent reports whether there is no session, in memory or stored.
+func (s *Session) Absent() bool { return s.state == stateAbsent }
+
+// Fenced reports whether a durable write failed: the driver must drop this value and start again from storage.
+func (s *Session) Fenced() bool { return s.state == stateFenced }
+
+// Quiet reports whether everything is durable and nothing is awaited, so that a detached or absent session may be
+// dropped from memory.
+func (s *Session) Quiet() bool {
+	return s.connection == 0 && s.leaving == 0 && len(s.pending) == 0 && !s.discardDue && !s.discarding &&
+		s.record.quiet() && s.journal.quiet() && !s.journalLazy && s.subscriptionWork.idle()
+}
+
+func (s *Session) becomeAbsent() {
+	s.state = stateAbsent
+	s.incarnation = ""
+}
+func (s *Session) becomeConnecting() { s.state = stateConnecting }
+func (s *Session) becomeConnected()  { s.state = stateConnected }
+func (s *Session) becomeDetached()   { s.state = stateDetached }
+func (s *Session) becomeEnding()     { s.state = stateEnding }
+
+// becomeFenced gives the session up. What is not durable is for the next owner to find out.
+func (s *Session) becomeFenced(reason mqttcodec.ReasonCode, err error, dst []Effect) []Effect {
+	dst = s.hangUp(reason, err, dst)
+	if s.mode != modeParked {
+		dst = append(dst, Leave{})
+	}
+	s.state, s.mode = stateFenced, modeParked
+	s.connectionState = connectionState{}
+	return dst
+}
+
+// Step advances the session by one input, appends to dst the effects the driver must carry out in order, and returns
+// it. now is the session's only clock. After the last Step of a batch, Flush must follow.
+func (s *Session) Step(now time.Time, in Input, dst []Effect) []Effect {
+	if s.state == stateFenced {
+		return dst
+	}
+	switch in := in.(type) {
+	case Connect:
+		return s.onConnect(now, in, dst)
+	case PacketReceived:
+		if in.Connection != s.connection || in.Connection == 0 {
+			return dst // of a connection that is over
+		}
+		s.lastHeard = now
+		return s.onPacket(now, in.Packet, dst)
+	case ConnectionLost:
+		return s.onConnectionLost(now, in, dst)
+	case Persisted:
+		return s.onPersisted(now, in.Result, dst)
+	case RecordSaved:
+		return s.onRecordSaved(now, in.Result, dst)
+	case JournalSaved:
+		return s.onJournalSaved(now, in.Result, dst)
+	case Discarded:
+		return s.onDiscarded(now, in.Result, dst)
+	case Subscribed:
+		return s.onSubscribed(in, dst)
+	case Delivered:
+		return s.onDelivered(now, in, dst)
+	case Routed:
+		return s.onRouted(now, in, dst)
+	case Fetched:
+		return s.onFetched(now, in, dst)
+	case Left:
+		return s.onLeft(in, dst)
+	case Loaded:
+		return s.onLoaded(in, dst)
+	case JournalTurn:
+		s.turnRequested = false
+		if s.journalLazy {
+			s.journalNow()
+		}
+		return dst
+	case TimerFired:
+		return s.onTimer(now, in, dst)
+	case Congestion:
+		s.congested = in.Congested
+		return dst
+	case Shutdown:
+		return s.onShutdown(now, dst)
+	}
+	return dst
+}
+
+// Flush ends a batch of Steps: it sends what the send window allows and starts the durable writes that are due.
+func (s *Session) Flush(now time.Time, dst []Effect) []Effect {
+	dst = s.pump(now, dst)
+	return s.flushWrites(dst)
+}
+
+// onPacket is the table of contents of what a client may send.
+func (s *Session) onPacket(now time.Time, p mqttcodec.Packet, dst []Effect) []Effect {
+	if s.state == stateConnecting {
+		s.held = append(s.held, p) // bounded by the connection's inbound bound
+		return dst
+	}
+	switch p := p.(type) {
+	case *mqttcodec.Publish:
+		return s.onPublish(now, p, dst)
+	case *mqttcodec.Puback:
+		return s.onPuback(now, p, dst)
+	case *mqttcodec.Pubrec:
+		return s.onPubrec(now, p, dst)
+	case *mqttcodec.Pubrel:
+		return s.onPubrel(p, dst)
+	case *mqttcodec.Pubcomp:
+		return s.onPubcomp(now, p, dst)
+	case *mqttcodec.Subscribe:
+		return s.enqueueSubscriptionWork(now, p, dst)
+	case *mqttcodec.Unsubscribe:
+		return s.enqueueSubscriptionWork(now, p, dst)
+	case *mqttcodec.Pingreq:
+		return s.send(&mqttcodec.Pingresp{}, dst) // [MQTT-3.12.4-1]
+	case *mqttcodec.Disconnect:
+		return s.onDisconnect(now, p, dst)
+	case *mqttcodec.Connect:
+		return s.fault(now, protocolError("MQTT-3.1.0-2", "second CONNECT"), dst)
+	case *mqttcodec.Auth:
+		return s.fault(now, protocolError("MQTT-4.12.0-7", "AUTH without an authentication method in CONNECT"), dst)
+	case *mqttcodec.Connack, *mqttcodec.Suback, *mqttcodec.Unsuback, *mqttcodec.Pingresp:
+		return s.fault(now, protocolError("", "a packet that only servers send"), dst)
+	}
+	return dst
+}
+
+func (s *Session) send(p mqttcodec.Packet, dst []Effect) []Effect {
+	if s.connection == 0 {
+		return dst
+	}
+	return append(dst, Send{Connection: s.connection, Packet: p})
+}
+
+// sendWhen sends an acknowledgement once a version of a document is durable. The order of calls is kept for each document.
+func (s *Session) sendWhen(inRecord bool, version uint64, p mqttcodec.Packet) {
+	if s.connection != 0 {
+		s.answers = append(s.answers, answer{inRecord, version, p})
+	}
+}
+
+// releaseAnswers sends the acknowledgements whose document has become durable.
+func (s *Session) releaseAnswers(dst []Effect) []Effect {
+	rest := s.answers[:0]
+	for _, a := range s.answers {
+		durable := s.journal.durable
+		if a.inRecord {
+			durable = s.record.durable
+		}
+		if a.version > durable {
+			rest = append(rest, a)
+			continue
+		}
+		if rel, ok := a.packet.(*mqttcodec.Pubrel); ok {
+			s.pubrelSent(rel.PacketID)
+		}
+		dst = s.send(a.packet, dst)
+	}
+	clear(s.answers[len(rest):])
+	s.answers = rest
+	return dst
+}
+
+func (s *Session) onRecordSaved(now time.Time, r Result, dst []Effect) []Effect {
+	if r.Err != nil {
+		return s.becomeFenced(reasonOf(r.Err), r.Err, dst)
+	}
+	s.record.end(r.Sequence, true)
+	dst = s.afterDurable(dst)
+	if s.state == stateConnecting && s.record.durable >= s.claim {
+		s.epoch = r.Sequence
+		if s.foreign {
+			s.foreign = false
+			s.claimJournal = s.journal.want()
+			return dst
+		}
+		if s.claimJournal <= s.journal.durable {
+			return s.accept(now, dst)
+		}
+	}
+	return s.continueSubscriptionWork(now, dst)
+}
+
+func (s *Session) onJournalSaved(now time.Time, r Result, dst []Effect) []Effect {
+	if r.Err != nil {
+		return s.becomeFenced(reasonOf(r.Err), r.Err, dst)
+	}
+	s.journal.end(r.Sequence, true)
+	dst = s.afterDurable(dst)
+	if s.state == stateConnecting && !s.foreign && s.record.durable >= s.claim && s.claimJournal <= s.journal.durable {
+		return s.accept(now, dst)
+	}
+	return dst
+}
+
+func (s *Session) afterDurable(dst []Effect) []Effect {
+	s.advanceSettled()
+	return s.releaseAnswers(dst)
+}
+
+// onDiscarded: the documents of a session that ended are gone.
+func (s *Session) onDiscarded(now time.Time, r Result, dst []Effect) []Effect {
+	s.discarding = false
+	if r.Err != nil {
+		return s.becomeFenced(reasonOf(r.Err), r.Err, dst)
+	}
+	s.record.end(r.Sequence, false)
+	s.journal.revision, s.journal.stored, s.journal.wanted = r.JournalSequence, false, s.journal.sent
+	s.unsettled = nil
+	if s.state == stateConnecting {
+		return s.admit(now, dst)
+	}
+	s.becomeAbsent()
+	return dst
+}
+
+func (s *Session) nextToken() uint64 {
+	s.lastToken++
+	return s.lastToken
+}
+
+// inboundIDs are the identifiers of unfinished inbound QoS 2 messages, sorted: outputs must not depend on map order.
+func (s *Session) inboundIDs() []uint16 {
+	ids := make([]uint16, 0, len(s.inbound))
+	for id := range s.inbound {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	return ids
+}

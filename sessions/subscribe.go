@@ -1,0 +1,209 @@
+package sessions
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"dunlin/mqttcodec"
+)
+
+// subscriptionWork is the SUBSCRIBE or UNSUBSCRIBE that is being carried out, and those behind it: they take effect in
+// the order in which they came, one at a time.
+type subscriptionWork struct {
+	queue []mqttcodec.Packet
+	// subscribing is the SUBSCRIBE that is waiting for Subscribed, nil otherwise.
+	subscribing *mqttcodec.Subscribe
+	token       uint64
+	reasons     []mqttcodec.ReasonCode
+	// saving is the version of the record that the acknowledgement waits for, 0 when none does.
+	saving uint64
+	// withholds: retained messages wait for the SUBACK.
+	withholds bool
+	orphan    bool
+}
+
+func (w *subscriptionWork) idle() bool { return w.subscribing == nil }
+
+// holds reports whether messages have to wait for a SUBACK.
+func (w *subscriptionWork) holds() bool { return w.saving > 0 && w.withholds }
+
+// orphaned is what stays of the work when its connection ends: a SUBSCRIBE on its way is completed, unanswered.
+func (w *subscriptionWork) orphaned() subscriptionWork {
+	return subscriptionWork{subscribing: w.subscribing, token: w.token, reasons: w.reasons, orphan: true}
+}
+
+func (s *Session) enqueueSubscriptionWork(now time.Time, p mqttcodec.Packet, dst []Effect) []Effect {
+	s.subscriptionWork.queue = append(s.subscriptionWork.queue, p) // bounded by the connection's inbound bound
+	return s.continueSubscriptionWork(now, dst)
+}
+
+// continueSubscriptionWork goes on with the next SUBSCRIBE or UNSUBSCRIBE when the one before is through.
+func (s *Session) continueSubscriptionWork(now time.Time, dst []Effect) []Effect {
+	w := &s.subscriptionWork
+	if w.saving > 0 && w.saving <= s.record.durable {
+		w.saving, w.withholds = 0, false
+	}
+	for w.subscribing == nil && w.saving == 0 && len(w.queue) > 0 {
+		p := w.queue[0]
+		w.queue = w.queue[1:]
+		switch p := p.(type) {
+		case *mqttcodec.Subscribe:
+			dst = s.onSubscribe(now, p, dst)
+		case *mqttcodec.Unsubscribe:
+			dst = s.onUnsubscribe(p, dst)
+		}
+	}
+	return dst
+}
+
+// onSubscribe looks at each filter of a SUBSCRIBE and makes those that may be effective. (3.8.4)
+func (s *Session) onSubscribe(now time.Time, p *mqttcodec.Subscribe, dst []Effect) []Effect {
+	w := &s.subscriptionWork
+	w.reasons = make([]mqttcodec.ReasonCode, len(p.Requests))
+	effect := Subscribe{Token: s.nextWork()}
+	count := len(s.subs.list)
+	for i, r := range p.Requests {
+		if strings.HasPrefix(r.Filter, "$share/") && r.Options.NoLocal {
+			return s.fault(now, protocolError("MQTT-3.8.3-4", "No Local on a shared subscription"), dst)
+		}
+		old := s.subs.find(r.Filter)
+		if old == nil {
+			count++
+		}
+		w.reasons[i] = s.grant(r, count)
+		if w.reasons[i].Failed() {
+			continue
+		}
+		wants := r.Options.RetainHandling == mqttcodec.RetainSend || // [MQTT-3.3.1-9]
+			r.Options.RetainHandling == mqttcodec.RetainSendIfNew && old == nil // [MQTT-3.3.1-10]
+		effect.Filters = append(effect.Filters, r.Filter)
+		effect.WantRetained = append(effect.WantRetained, wants)
+	}
+	if len(effect.Filters) == 0 {
+		return s.send(&mqttcodec.Suback{PacketID: p.PacketID, Reasons: w.reasons}, dst)
+	}
+	w.subscribing, w.token = p, effect.Token
+	return append(dst, effect)
+}
+
+// grant decides about one filter. A refused one does not hurt the others. [MQTT-3.8.4-5]
+func (s *Session) grant(r mqttcodec.SubscriptionRequest, count int) mqttcodec.ReasonCode {
+	var fault *mqttcodec.ProtocolError
+	switch err := mqttcodec.ValidateTopicFilter(r.Filter); {
+	case errors.As(err, &fault):
+		return mqttcodec.TopicFilterInvalid // [MQTT-4.7.1-1]
+	case strings.HasPrefix(r.Filter, "$share/"):
+		return mqttcodec.SharedSubscriptionsNotAllowed // as CONNACK says
+	case !s.cfg.TopicFits(r.Filter):
+		return mqttcodec.TopicFilterInvalid
+	case count > s.cfg.MaxSubscriptions:
+		return mqttcodec.QuotaExceeded
+	}
+	return mqttcodec.ReasonCode(r.Options.QoS)
+}
+
+// onSubscribed: the filters are effective. SUBACK promises that they stay so, hence it waits for the record.
+func (s *Session) onSubscribed(in Subscribed, dst []Effect) []Effect {
+	w := &s.subscriptionWork
+	if w.subscribing == nil || in.Token != w.token {
+		return dst
+	}
+	p := w.subscribing
+	w.subscribing = nil
+	if in.Err != nil {
+		return s.becomeFenced(reasonOf(in.Err), in.Err, dst)
+	}
+	if s.state != stateConnected && (s.state != stateDetached || s.expiry == 0) {
+		return dst // the session it was for is over
+	}
+	next := 0
+	for i, r := range p.Requests {
+		if w.reasons[i].Failed() {
+			continue
+		}
+		s.subs.put(Subscription{
+			Filter: r.Filter, QoS: r.Options.QoS, NoLocal: r.Options.NoLocal, RetainAsPublished: r.Options.RetainAsPublished,
+			RetainHandling: r.Options.RetainHandling, Identifier: p.SubscriptionIdentifier, Since: in.Position,
+		})
+		s.queueRetained(r, p.SubscriptionIdentifier, in.Retained[next])
+		next++
+	}
+	if w.orphan {
+		if s.expiry > 0 {
+			s.record.want()
+		}
+		return append(dst, Unsubscribe{Filters: s.subs.filters()}) // detached: nobody to be fed
+	}
+	ack := &mqttcodec.Suback{PacketID: p.PacketID, Reasons: w.reasons}
+	if s.expiry == 0 {
+		return s.send(ack, dst)
+	}
+	w.saving = s.record.want()
+	w.withholds = len(s.retained) > 0
+	s.sendWhen(true, w.saving, ack)
+	return dst
+}
+
+// queueRetained puts the retained messages for a new subscription before what comes live. [MQTT-3.3.1-8]
+func (s *Session) queueRetained(r mqttcodec.SubscriptionRequest, identifier uint32, entries []Entry) {
+	if s.connection == 0 {
+		return
+	}
+	for _, e := range entries {
+		if r.Options.NoLocal && e.Message.Publisher == s.clientID {
+			continue
+		}
+		d := delivery{entry: e, qos: min(e.Message.QoS, r.Options.QoS), retained: true}
+		if identifier > 0 {
+			d.identifiers = []uint32{identifier}
+		}
+		s.retained = append(s.retained, d)
+	}
+}
+
+// onUnsubscribe ends subscriptions, compared character by character. [MQTT-3.10.4-1]
+func (s *Session) onUnsubscribe(p *mqttcodec.Unsubscribe, dst []Effect) []Effect {
+	ack := &mqttcodec.Unsuback{PacketID: p.PacketID, Reasons: make([]mqttcodec.ReasonCode, len(p.Filters))}
+	var ended []string
+	for i, filter := range p.Filters {
+		if s.subs.remove(filter) {
+			ended = append(ended, filter)
+		} else {
+			ack.Reasons[i] = mqttcodec.NoSubscriptionExisted // [MQTT-3.10.4-5]
+		}
+	}
+	if len(ended) == 0 {
+		return s.send(ack, dst)
+	}
+	dst = append(dst, Unsubscribe{Filters: ended})
+	s.rematch()
+	if s.expiry == 0 {
+		return s.send(ack, dst)
+	}
+	s.subscriptionWork.saving = s.record.want()
+	s.sendWhen(true, s.subscriptionWork.saving, ack)
+	return dst
+}
+
+// rematch drops from what waits whatever no subscription wants any more. [MQTT-3.10.4-2]
+func (s *Session) rematch() {
+	unwanted := func(d delivery) bool {
+		_, ok := s.match(Entry{Message: d.entry.Message, Position: Position{Sequence: alwaysNew}})
+		return !ok
+	}
+	if len(s.backlog) > 0 {
+		first := s.backlog[0].before
+		s.backlog = slices.DeleteFunc(s.backlog, unwanted)
+		if len(s.backlog) > 0 {
+			s.backlog[0].before = first
+		}
+	}
+	s.retained = slices.DeleteFunc(s.retained, unwanted)
+}
+
+func (s *Session) nextWork() uint64 {
+	s.workToken++
+	return s.workToken
+}

@@ -1,0 +1,102 @@
+package sessions
+
+import (
+	"slices"
+
+	"dunlin/mqttcodec"
+)
+
+// treeFrom is the number of subscriptions from which on a tree matches faster than a walk over the list.
+const treeFrom = 8
+
+// subscriptions are the subscriptions of a session, in the order in which they were made.
+type subscriptions struct {
+	list []*Subscription
+	// tree holds the same subscriptions once there are many.
+	tree *FilterTree[*Subscription]
+	// noLocal counts those with the No Local option.
+	noLocal int
+}
+
+func (t *subscriptions) find(filter string) *Subscription {
+	for _, sub := range t.list {
+		if sub.Filter == filter {
+			return sub
+		}
+	}
+	return nil
+}
+
+// put adds a subscription or replaces the one with the same filter, whose first position it keeps. [MQTT-3.8.4-3]
+func (t *subscriptions) put(sub Subscription) {
+	old := t.find(sub.Filter)
+	if sub.NoLocal {
+		t.noLocal++
+	}
+	if old != nil {
+		if old.NoLocal {
+			t.noLocal--
+		}
+		sub.Since = old.Since
+		*old = sub
+		return
+	}
+	s := &sub
+	t.list = append(t.list, s)
+	switch {
+	case t.tree != nil:
+		t.tree.Add(s.Filter, s)
+	case len(t.list) > treeFrom:
+		t.tree = &FilterTree[*Subscription]{}
+		for _, s := range t.list {
+			t.tree.Add(s.Filter, s)
+		}
+	}
+}
+
+// remove ends a subscription and reports whether it existed.
+func (t *subscriptions) remove(filter string) bool {
+	i := slices.IndexFunc(t.list, func(s *Subscription) bool { return s.Filter == filter })
+	if i < 0 {
+		return false
+	}
+	if t.list[i].NoLocal {
+		t.noLocal--
+	}
+	if t.tree != nil {
+		t.tree.Remove(filter, t.list[i])
+	}
+	t.list = slices.Delete(t.list, i, i+1)
+	return true
+}
+
+// matching visits the subscriptions that match a topic, in the order in which they were made.
+func (t *subscriptions) matching(topic string, visit func(*Subscription)) {
+	if t.tree == nil {
+		for _, sub := range t.list {
+			if mqttcodec.MatchTopic(sub.Filter, topic) {
+				visit(sub)
+			}
+		}
+		return
+	}
+	t.tree.Match(topic, visit)
+}
+
+// identifiers are the subscription identifiers that a message on a topic carries.
+func (t *subscriptions) identifiers(topic string) (ids []uint32) {
+	t.matching(topic, func(sub *Subscription) {
+		if sub.Identifier > 0 {
+			ids = append(ids, sub.Identifier)
+		}
+	})
+	return ids
+}
+
+func (t *subscriptions) filters() []string {
+	filters := make([]string, len(t.list))
+	for i, sub := range t.list {
+		filters[i] = sub.Filter
+	}
+	return filters
+}
