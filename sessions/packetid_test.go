@@ -132,6 +132,17 @@ func TestAllPacketIDsAreUsableAndThenNone(t *testing.T) {
 	}
 }
 
+func TestPacketIDsStartAnewPastThoseInUse(t *testing.T) {
+	var p packetIDs
+	for _, id := range []uint16{maxPacketID - 1, maxPacketID, 1, 2} {
+		p.take(id)
+	}
+	p.setNextID(maxPacketID - 1)
+	if id, _ := p.allocate(); id != 3 {
+		t.Fatalf("got %d, want 3", id)
+	}
+}
+
 func TestFreedPacketIDIsUsedAgainLast(t *testing.T) {
 	var p packetIDs
 	first, _ := p.allocate()
