@@ -23,7 +23,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	if err := root.ExecuteContext(ctx); err != nil {
-		fmt.Fprintf(stderr, "dunlin: %s\n", oneLine(err.Error()))
+		_, _ = fmt.Fprintf(stderr, "dunlin: %s\n", oneLine(err.Error()))
 		return 1
 	}
 	return 0

@@ -14,8 +14,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// stopBudget is how long a stop after SIGTERM may take. Process supervisors send SIGKILL not long after.
-const stopBudget = 5 * time.Second
+// stopBudget is how long the broker may take to stop after SIGTERM. It leaves the process time to end within 5 s.
+const stopBudget = 4500 * time.Millisecond
 
 // addresses says where a running broker listens, with the real port where the configuration says 0.
 type addresses struct {
@@ -76,7 +76,7 @@ func serve(ctx context.Context, c Config, start starter, stdout, stderr io.Write
 	}
 	at := b.Addresses()
 	log.Info("dunlin ready", "mqtt", at.MQTT, "nats", at.NATS, "data", dir.path)
-	fmt.Fprintf(stdout, "dunlin ready: mqtt %s, nats %s, data %s\n", at.MQTT, at.NATS, dir.path)
+	_, _ = fmt.Fprintf(stdout, "dunlin ready: mqtt %s, nats %s, data %s\n", at.MQTT, at.NATS, dir.path)
 
 	select {
 	case <-running.Done():

@@ -45,7 +45,7 @@ type serving struct {
 	stderr *bytes.Buffer // to be read after done
 }
 
-func serveFake(t *testing.T, ctx context.Context, b *fakeBroker) serving {
+func serveFake(ctx context.Context, t *testing.T, b *fakeBroker) serving {
 	t.Helper()
 	c, _, err := loadConfig(options{overrides: []override{{"storage.data_dir", t.TempDir(), "test"}, {"log.format", "json", "test"}}})
 	if err != nil {
@@ -73,7 +73,7 @@ func sendSIGTERM(t *testing.T) {
 
 func TestReadyLineNamesEveryAddress(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	s := serveFake(t, ctx, newFakeBroker())
+	s := serveFake(ctx, t, newFakeBroker())
 	if !strings.HasPrefix(s.ready, "dunlin ready: mqtt 127.0.0.1:1001, nats 127.0.0.1:1002, data /") {
 		t.Errorf("ready line %q", s.ready)
 	}
@@ -90,7 +90,7 @@ func TestReadyLineNamesEveryAddress(t *testing.T) {
 
 func TestSIGTERMStopsTheBroker(t *testing.T) {
 	b := newFakeBroker()
-	s := serveFake(t, t.Context(), b)
+	s := serveFake(t.Context(), t, b)
 	sendSIGTERM(t)
 	if err := <-s.done; err != nil {
 		t.Errorf("a clean stop ends with %v", err)
@@ -103,7 +103,7 @@ func TestSecondSignalEndsAtOnce(t *testing.T) {
 	release := make(chan struct{})
 	defer close(release)
 	b.shutdown = func(context.Context) error { <-release; return nil }
-	s := serveFake(t, t.Context(), b)
+	s := serveFake(t.Context(), t, b)
 	sendSIGTERM(t)
 	<-b.stopping
 	sendSIGTERM(t)
@@ -122,7 +122,7 @@ func TestFailureOfTheBrokerEndsServe(t *testing.T) {
 	b := newFakeBroker()
 	broken := errors.New("broken")
 	b.shutdown = func(context.Context) error { return broken }
-	s := serveFake(t, t.Context(), b)
+	s := serveFake(t.Context(), t, b)
 	close(b.failed)
 	if err := <-s.done; !errors.Is(err, broken) {
 		t.Errorf("serve ends with %v, want the broker's error", err)

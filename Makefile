@@ -1,0 +1,62 @@
+# CI runs only what stands here: .ci/run ends with `make verify`.
+
+TOOL     := go tool -modfile=tools/go.mod
+GOTEST   := $(TOOL) gotestsum --format pkgname-and-test-fails --hide-summary skipped --
+FUZZTIME ?= 20s
+ROUNDS   ?= 50
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## compile everything, and the program to bin/dunlin
+	go build ./...
+	go build -trimpath -o bin/dunlin ./cmd/dunlin
+
+.PHONY: test
+test: ## unit tests, without test/: seconds
+	go test $$(go list ./... | grep -v '^dunlin/test')
+
+.PHONY: integration
+integration: ## the black-box tests; a missing client program is a failure
+	REQUIRE_INTEGRATION=1 go test -timeout 20m ./test/...
+
+.PHONY: race
+race: ## all tests with the race detector; a missing client program is a failure
+	REQUIRE_INTEGRATION=1 $(GOTEST) -race -timeout 30m ./...
+
+.PHONY: fuzz
+fuzz: ## each fuzz target for FUZZTIME (20s)
+	@set -e; for package in $$(go list ./...); do \
+		for target in $$(go test -list '^Fuzz' $$package | grep '^Fuzz' || true); do \
+			echo "$$package $$target"; \
+			go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$package; \
+		done; \
+	done
+
+.PHONY: bench
+bench: ## the Go benchmarks, with allocations
+	go test -run '^$$' -bench . -benchmem ./...
+
+.PHONY: kill9
+kill9: ## kill -9 of the broker under load, ROUNDS times (50)
+	REQUIRE_INTEGRATION=1 DUNLIN_KILL9_ROUNDS=$(ROUNDS) go test -count=1 -timeout 60m -v -run Kill9 ./test/faults
+
+.PHONY: fmt
+fmt: ## format the source
+	$(TOOL) golangci-lint fmt
+
+.PHONY: lint
+lint: ## go vet, formatting, and the rules of .golangci.yml
+	go vet ./...
+	$(TOOL) golangci-lint run
+
+.PHONY: docs
+docs: ## update what the documentation says about configuration keys and flags
+	go test ./cmd/dunlin -run 'Doc' -rewrite
+
+.PHONY: verify
+verify: lint ## what CI runs: lint, a slice of fuzzing, all tests with the race detector
+	$(MAKE) --no-print-directory fuzz FUZZTIME=5s
+	$(MAKE) --no-print-directory race
