@@ -83,14 +83,14 @@ func (p *packetIDs) nextID() uint16 {
 	return p.last + 1
 }
 
-// setNextID makes id the one that allocate tries first. 0 counts as 1.
-func (p *packetIDs) setNextID(id uint16) { p.last = max(id, 1) - 1 }
+// setNext makes id the one that allocate tries first. 0 counts as 1.
+func (p *packetIDs) setNext(id uint16) { p.last = max(id, 1) - 1 }
 
 // skipAhead moves the cursor on by n identifiers, in use or not, so that an acknowledgement of what was sent before
 // a crash and never written down does not end the delivery of another message.
 func (p *packetIDs) skipAhead(n uint16) {
 	at := (int(p.nextID()) - 1 + int(n)) % maxPacketID // counted from 0, as 0 is no identifier
-	p.setNextID(uint16(at) + 1)
+	p.setNext(uint16(at) + 1)
 }
 
 // firstUnused is the first identifier not in use from one on, past the last one to the first. There must be one.

@@ -86,7 +86,7 @@ func TestPacketIDInUseIsNeverHandedOut(t *testing.T) {
 			},
 			"set cursor": func(t *rapid.T) {
 				next = anyID.Draw(t, "id")
-				p.setNextID(next)
+				p.setNext(next)
 				next = max(next, 1)
 			},
 			"skip ahead": func(t *rapid.T) {
@@ -111,7 +111,7 @@ func TestAllPacketIDsAreUsableAndThenNone(t *testing.T) {
 	for _, start := range []uint16{0, 1, 2, 64, 40_000, maxPacketID} {
 		t.Run(fmt.Sprint("from ", start), func(t *testing.T) {
 			var p packetIDs
-			p.setNextID(start)
+			p.setNext(start)
 			want := max(start, 1)
 			for i := range maxPacketID {
 				if id, ok := p.allocate(); !ok || id != want {
@@ -137,7 +137,7 @@ func TestPacketIDsStartAnewPastThoseInUse(t *testing.T) {
 	for _, id := range []uint16{maxPacketID - 1, maxPacketID, 1, 2} {
 		p.take(id)
 	}
-	p.setNextID(maxPacketID - 1)
+	p.setNext(maxPacketID - 1)
 	if id, _ := p.allocate(); id != 3 {
 		t.Fatalf("got %d, want 3", id)
 	}
