@@ -67,7 +67,7 @@ func (d *decoder) connack() *Connack {
 	if flags&^0x01 != 0 {
 		d.fail(malformed("MQTT-3.2.2-1", "reserved connack flag is set"))
 	}
-	p := &Connack{SessionPresent: flags == 1}
+	p := &Connack{SessionPresent: flags == 1 && d.version != V31} // 3.1 has no such flag
 	if d.version == V5 {
 		p.Reason = d.reason(TypeConnack)
 		var s properties
@@ -110,7 +110,7 @@ func connackProperties(s *properties) ConnackProperties {
 
 func (w *writer) connack(p *Connack) {
 	present := p.SessionPresent && !p.Reason.Failed() // [MQTT-3.2.2-6] [3.1.1 MQTT-3.2.2-4]
-	if present && w.version != V31 {                  // 3.1 has no such flag
+	if present && w.version != V31 {
 		w.byte(1)
 	} else {
 		w.byte(0)

@@ -79,8 +79,9 @@ type propertyRule struct {
 	repeats packetSet
 	// least and most bound a number.
 	least, most uint32
-	// reason is for a number out of bounds, ProtocolErrorReason when 0.
+	// reason is for a number out of bounds, ProtocolErrorReason when 0; clause goes with it.
 	reason ReasonCode
+	clause string
 }
 
 const anyNumber = math.MaxUint32
@@ -112,7 +113,7 @@ var propertyRules = [propLast + 1]propertyRule{
 	propReasonString:                {name: "Reason String", kind: kindString, in: inReply},
 	propReceiveMaximum:              {name: "Receive Maximum", kind: kindUint16, in: in(TypeConnect, TypeConnack), least: 1, most: anyNumber},
 	propTopicAliasMaximum:           {name: "Topic Alias Maximum", kind: kindUint16, in: in(TypeConnect, TypeConnack), most: anyNumber},
-	propTopicAlias:                  {name: "Topic Alias", kind: kindUint16, in: in(TypePublish), least: 1, most: anyNumber, reason: TopicAliasInvalid}, // [MQTT-3.3.2-8]
+	propTopicAlias:                  {name: "Topic Alias", kind: kindUint16, in: in(TypePublish), least: 1, most: anyNumber, reason: TopicAliasInvalid, clause: "MQTT-3.3.2-8"},
 	propMaximumQoS:                  {name: "Maximum QoS", kind: kindByte, in: in(TypeConnack), most: 1},
 	propRetainAvailable:             {name: "Retain Available", kind: kindByte, in: in(TypeConnack), most: 1},
 	propUser:                        {name: "User Property", kind: kindPair, in: inAny, repeats: inAny},
@@ -207,7 +208,7 @@ func (d *decoder) value(rule *propertyRule) {
 		return
 	}
 	if number < rule.least || number > rule.most {
-		d.fail(&ProtocolError{Reason: max(rule.reason, ProtocolErrorReason), Detail: fmt.Sprintf("%s is %d", rule.name, number)})
+		d.fail(&ProtocolError{Reason: max(rule.reason, ProtocolErrorReason), Clause: rule.clause, Detail: fmt.Sprintf("%s is %d", rule.name, number)})
 	}
 }
 
