@@ -1,0 +1,258 @@
+package harness
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"regexp"
+	"slices"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// StopLimit is how long the broker may take to end on SIGTERM.
+const StopLimit = 5 * time.Second
+
+// startLimit is how long the broker may take until it is ready.
+const startLimit = 60 * time.Second
+
+// Broker is one broker: a data directory, its addresses, and the process that serves them now.
+type Broker struct {
+	// MQTT is the address of the MQTT listener, the same over restarts.
+	MQTT string
+	// NATS is the address of the NATS listener, empty when it is off.
+	NATS string
+	// DataDir is the data directory, as the broker names it in its ready line.
+	DataDir string
+
+	t       testing.TB
+	dir     string // the working directory of the process
+	args    []string
+	process *process // nil while the broker is down
+	log     logLines // of all its processes
+}
+
+// process is one run of the broker's program.
+type process struct {
+	cmd    *exec.Cmd
+	exited chan struct{} // closed after err is set
+	err    error
+}
+
+// Option changes how Start starts a broker.
+type Option func(*settings)
+
+type settings struct {
+	nats      bool
+	noDataDir bool
+	set       []string
+}
+
+// WithNATS makes the broker listen for NATS clients too.
+func WithNATS() Option { return func(s *settings) { s.nats = true } }
+
+// Set sets a configuration key.
+func Set(key string, value any) Option {
+	return func(s *settings) { s.set = append(s.set, fmt.Sprintf("%s=%v", key, value)) }
+}
+
+// WithoutDataDir leaves the data directory to the broker's default, in an empty working directory.
+func WithoutDataDir() Option { return func(s *settings) { s.noDataDir = true } }
+
+// Start starts a broker with an empty data directory on free ports and waits until it is ready. The test ends it
+// with SIGTERM, which must succeed.
+func Start(t testing.TB, options ...Option) *Broker {
+	t.Helper()
+	var s settings
+	for _, o := range options {
+		o(&s)
+	}
+	b := &Broker{t: t, dir: t.TempDir(), MQTT: FreeAddress(t)}
+	natsListen := "off"
+	if s.nats {
+		natsListen = FreeAddress(t)
+	}
+	b.args = []string{"serve", "--mqtt-listen", b.MQTT, "--nats-listen", natsListen}
+	if !s.noDataDir {
+		b.args = append(b.args, "--data-dir", t.TempDir())
+	}
+	for _, kv := range s.set {
+		b.args = append(b.args, "--set", kv)
+	}
+	b.Up()
+	t.Cleanup(b.cleanup)
+	return b
+}
+
+// Up starts the process and waits for its ready line.
+func (b *Broker) Up() {
+	b.t.Helper()
+	cmd := exec.Command(Binary(b.t), b.args...)
+	cmd.Dir = b.dir
+	cmd.Stderr = &b.log
+	dieWithParent(cmd)
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		b.t.Fatal(err)
+	}
+	p := &process{cmd: cmd, exited: make(chan struct{})}
+	b.process = p
+	firstLine := make(chan string, 1)
+	go p.watch(stdout, firstLine)
+	if err := b.becomeReady(firstLine); err != nil {
+		p.kill()
+		b.t.Fatalf("%v\nlog of the broker:\n%s", err, b.log.tail(40))
+	}
+}
+
+// watch passes on the first line of the process's standard output, reads the rest away and waits for the process.
+func (p *process) watch(stdout io.Reader, firstLine chan<- string) {
+	lines := bufio.NewScanner(stdout)
+	if lines.Scan() {
+		firstLine <- lines.Text()
+	}
+	close(firstLine)
+	for lines.Scan() {
+		continue
+	}
+	p.err = p.cmd.Wait()
+	close(p.exited)
+}
+
+var readyLine = regexp.MustCompile(`^dunlin ready: mqtt (\S+), nats (\S+), data (.+)$`)
+
+func (b *Broker) becomeReady(firstLine <-chan string) error {
+	var line string
+	select {
+	case line = <-firstLine:
+	case <-time.After(startLimit):
+		return fmt.Errorf("the broker was not ready within %v", startLimit)
+	}
+	found := readyLine.FindStringSubmatch(line)
+	if found == nil {
+		return fmt.Errorf("not the ready line on standard output: %q", line)
+	}
+	if found[1] != b.MQTT {
+		return fmt.Errorf("ready line names mqtt %s, asked for %s", found[1], b.MQTT)
+	}
+	b.DataDir = found[3]
+	if b.NATS = found[2]; b.NATS == "off" {
+		b.NATS = ""
+	}
+	return nil
+}
+
+// kill ends the process at once and waits for it.
+func (p *process) kill() {
+	_ = p.cmd.Process.Kill() // fails only when it has ended already
+	<-p.exited
+}
+
+// Kill ends the broker with SIGKILL.
+func (b *Broker) Kill() {
+	b.process.kill()
+	b.process = nil
+}
+
+// Stop ends the broker with SIGTERM; it must exit with code 0 within StopLimit. It returns how long that took.
+func (b *Broker) Stop() time.Duration {
+	b.t.Helper()
+	p := b.process
+	b.process = nil
+	took, err := p.stop()
+	if err != nil {
+		b.t.Errorf("SIGTERM: %v\nlog of the broker:\n%s", err, b.log.tail(40))
+	}
+	return took
+}
+
+func (p *process) stop() (time.Duration, error) {
+	limit := StopLimit
+	if raceEnabled {
+		limit *= 4
+	}
+	begin := time.Now()
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		return 0, err
+	}
+	select {
+	case <-p.exited:
+	case <-time.After(limit):
+		// The stacks of a broker that hangs say why: SIGQUIT writes them to its log.
+		_ = p.cmd.Process.Signal(syscall.SIGQUIT)
+		select {
+		case <-p.exited:
+		case <-time.After(time.Second):
+			p.kill()
+		}
+		return time.Since(begin), fmt.Errorf("the broker did not exit within %v", limit)
+	}
+	var exit *exec.ExitError
+	if errors.As(p.err, &exit) {
+		return time.Since(begin), fmt.Errorf("the broker exited with %v", exit)
+	}
+	return time.Since(begin), p.err
+}
+
+// Exited is closed when the broker's process has ended.
+func (b *Broker) Exited() <-chan struct{} { return b.process.exited }
+
+// Signal sends SIGTERM and does not wait.
+func (b *Broker) Signal() {
+	b.t.Helper()
+	if err := b.process.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// Args are the arguments the broker was started with.
+func (b *Broker) Args() []string { return slices.Clone(b.args) }
+
+// Log is what the broker has logged so far.
+func (b *Broker) Log() string { return b.log.String() }
+
+// cleanup ends the broker and checks what can be said of any run.
+func (b *Broker) cleanup() {
+	if b.process != nil {
+		b.Stop()
+	}
+	if alarm := b.log.alarm(); alarm != "" {
+		b.t.Errorf("the broker logged: %s", alarm)
+	}
+	if b.t.Failed() {
+		b.t.Logf("last lines of the broker's log:\n%s", b.log.tail(60))
+	}
+}
+
+// RunToExit runs the broker's program with these arguments, for a start that must fail, and returns its exit code,
+// standard output and standard error.
+func RunToExit(t testing.TB, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), startLimit)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, Binary(t), args...)
+	cmd.Dir = t.TempDir()
+	cmd.Env = os.Environ()
+	dieWithParent(cmd)
+	var out, errOut logLines
+	cmd.Stdout, cmd.Stderr = &out, &errOut
+	err := cmd.Run()
+	var exit *exec.ExitError
+	switch {
+	case ctx.Err() != nil:
+		t.Fatalf("%v did not exit within %v; standard output %q", args, startLimit, out.String())
+	case errors.As(err, &exit):
+		code = exit.ExitCode()
+	case err != nil:
+		t.Fatal(err)
+	}
+	return code, out.String(), errOut.String()
+}

@@ -1,0 +1,104 @@
+package harness
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"sync"
+
+	mqtt3 "github.com/eclipse/paho.mqtt.golang"
+)
+
+// client3 is a connection of paho.mqtt.golang, the 3.1 and 3.1.1 library.
+type client3 struct {
+	client mqtt3.Client
+	lost   chan struct{} // closed when the library has noticed that the connection is gone
+	once   sync.Once     // guards the closing of lost
+
+	mu   sync.Mutex
+	conn net.Conn // guarded by mu
+}
+
+func (c *Client) connect3(d *Device, address string, mode Mode) error {
+	l := &client3{lost: make(chan struct{})}
+	o := mqtt3.NewClientOptions().
+		AddBroker("tcp://" + address).
+		SetClientID(d.ID).
+		SetCleanSession(mode.clean()).
+		SetProtocolVersion(uint(d.Version)).
+		SetStore(d.store3).
+		SetAutoReconnect(false).
+		SetConnectTimeout(Patience).
+		SetWriteTimeout(Patience).
+		SetKeepAlive(0).
+		SetOrderMatters(true).
+		SetCustomOpenConnectionFn(l.dial).
+		SetConnectionLostHandler(func(mqtt3.Client, error) { l.end() }).
+		SetDefaultPublishHandler(func(_ mqtt3.Client, m mqtt3.Message) {
+			c.messages <- Message{Topic: m.Topic(), Payload: string(m.Payload()), QoS: m.Qos(), Retain: m.Retained()}
+		})
+	l.client = mqtt3.NewClient(o)
+	c.library = l
+	token := l.client.Connect().(*mqtt3.ConnectToken)
+	if err := wait3(token); err != nil {
+		return err
+	}
+	c.SessionPresent = token.SessionPresent()
+	return nil
+}
+
+// dial keeps the socket, so that drop can close it without DISCONNECT.
+func (l *client3) dial(uri *url.URL, o mqtt3.ClientOptions) (net.Conn, error) {
+	conn, err := net.DialTimeout("tcp", uri.Host, o.ConnectTimeout)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.conn = conn
+	return conn, err
+}
+
+func (l *client3) end() { l.once.Do(func() { close(l.lost) }) }
+
+// wait3 waits for the answer that completes a token.
+func wait3(token mqtt3.Token) error {
+	if !token.WaitTimeout(Patience) {
+		return fmt.Errorf("no answer within %v", Patience)
+	}
+	return token.Error()
+}
+
+func (l *client3) subscribe(filter string, qos byte) error {
+	token := l.client.Subscribe(filter, qos, nil).(*mqtt3.SubscribeToken)
+	if err := wait3(token); err != nil {
+		return err
+	}
+	return granted(token.Result()[filter], qos)
+}
+
+func (l *client3) unsubscribe(filter string) error { return wait3(l.client.Unsubscribe(filter)) }
+
+func (l *client3) publish(topic string, qos byte, retain bool, payload string) error {
+	return wait3(l.client.Publish(topic, qos, retain, payload))
+}
+
+func (l *client3) disconnect() error {
+	select {
+	case <-l.lost:
+		return errors.New("the connection was lost before")
+	default:
+	}
+	l.client.Disconnect(250)
+	l.end()
+	return nil
+}
+
+func (l *client3) drop() {
+	l.mu.Lock()
+	conn := l.conn
+	l.mu.Unlock()
+	if conn == nil {
+		return
+	}
+	conn.Close()
+	<-l.lost
+}

@@ -1,0 +1,29 @@
+package harness
+
+import (
+	"testing"
+	"time"
+)
+
+// Patience is how long a test waits for something that must happen. It is long because the machine may be busy and
+// the race detector slow; a passing test does not use it up.
+const Patience = 20 * time.Second
+
+// Eventually calls check until it returns nil, and fails the test with its last error when within has passed.
+func Eventually(t testing.TB, within time.Duration, what string, check func() error) {
+	t.Helper()
+	deadline := time.Now().Add(within)
+	for {
+		err := check()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: not within %v: %v", what, within, err)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// Wait lets time pass where the passing of time is what the test is about, such as an expiry interval.
+func Wait(d time.Duration) { <-time.After(d) }

@@ -1,0 +1,26 @@
+package harness
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+)
+
+// RSS is the resident memory of the broker's process in bytes. It works where there is /proc.
+func (b *Broker) RSS() (int64, error) {
+	f, err := os.Open(fmt.Sprintf("/proc/%d/status", b.process.cmd.Process.Pid))
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
+		if rest, found := strings.CutPrefix(lines.Text(), "VmRSS:"); found {
+			kib, err := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
+			return kib << 10, err
+		}
+	}
+	return 0, fmt.Errorf("no VmRSS in %s", f.Name())
+}
