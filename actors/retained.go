@@ -1,0 +1,253 @@
+package actors
+
+import (
+	"bytes"
+	"cmp"
+	"slices"
+	"strings"
+	"time"
+
+	"dunlin/mqttcodec"
+	"dunlin/sessions"
+)
+
+// retainedSweepInterval is how often, at most, a full index is searched for expired messages.
+const retainedSweepInterval = 10 * time.Second
+
+// retainedIndex is the node's copy of the retained messages, by topic. It is fed with the log in its order and answers
+// which of them a new subscription gets. It holds copies of its own, so that a small message does not keep the
+// network buffer alive that it came in.
+//
+// A removed message leaves no trace. So an older one that comes late would be taken for new: whoever feeds the index
+// hands it every entry once, in log order, after those of the bucket.
+//
+// Not safe for concurrent use, match neither. Owner: the log tail, under its lock.
+type retainedIndex struct {
+	root retainedNode
+	// maxMessages is how many messages it may hold; 0 means any number.
+	maxMessages int
+	// messages and bytes are what it holds: topics, payloads and properties, without our own overhead.
+	messages int
+	bytes    int64
+	// nextSweep is the earliest time at which a full index is searched for expired messages again.
+	nextSweep time.Time
+}
+
+// retainedNode stands for the topic levels from the root to itself.
+// Invariant: every node but the root has an entry or a child.
+type retainedNode struct {
+	children sessions.LevelMap[retainedNode]
+	entry    *sessions.Entry // the retained message of this topic, nil without
+}
+
+func newRetainedIndex(maxMessages int) *retainedIndex {
+	return &retainedIndex{maxMessages: maxMessages}
+}
+
+// apply takes a retained message in the place of an older one of its topic; an empty payload removes that.
+// [MQTT-3.3.1-5] [MQTT-3.3.1-6] Other entries change nothing [MQTT-3.3.1-8], nor do those no newer than what is there.
+// It returns false when the message found no room: then the node will not deliver it, and the caller counts that.
+func (x *retainedIndex) apply(e sessions.Entry) bool {
+	m := e.Message
+	if m == nil || !m.Retain {
+		return true
+	}
+	node := x.find(m.Topic)
+	known := node != nil && node.entry != nil
+	switch {
+	case known && node.entry.Sequence >= e.Sequence:
+		return true
+	case len(m.Payload) == 0:
+		if known {
+			x.remove(m.Topic)
+		}
+		return true
+	case !known && !x.makeRoom(m.PublishedAt):
+		return false
+	}
+	if known {
+		x.uncount(node.entry)
+	} else {
+		node = x.findOrMake(m.Topic)
+	}
+	node.entry = &sessions.Entry{Position: e.Position, Message: cloneMessage(m)}
+	x.messages++
+	x.bytes += messageBytes(m)
+	return true
+}
+
+// match appends to dst the retained messages whose topic matches a filter, in the order of their topics, and returns
+// it. Expired ones are left out, and removed. [MQTT-3.3.2-5]
+func (x *retainedIndex) match(filter string, now time.Time, dst []sessions.Entry) []sessions.Entry {
+	type match struct { // beside the entry, what it is sorted by: a sort that goes to the message takes thrice as long
+		topic string
+		entry *sessions.Entry
+	}
+	var (
+		one     [1]match // most filters here have no wildcard
+		matches = one[:0]
+		expired []string
+	)
+	x.root.match(filter, true, func(n *retainedNode) {
+		topic := n.entry.Message.Topic
+		if n.entry.Message.Expired(now) {
+			expired = append(expired, topic)
+		} else {
+			matches = append(matches, match{topic, n.entry})
+		}
+	})
+	for _, topic := range expired {
+		x.remove(topic)
+	}
+	slices.SortFunc(matches, func(a, b match) int { return cmp.Compare(a.topic, b.topic) })
+	dst = slices.Grow(dst, len(matches))
+	for _, m := range matches {
+		dst = append(dst, *m.entry)
+	}
+	return dst
+}
+
+// makeRoom makes sure that one more message may be held, if need be by the removal of expired ones.
+func (x *retainedIndex) makeRoom(now time.Time) bool {
+	if x.maxMessages == 0 || x.messages < x.maxMessages {
+		return true
+	}
+	if now.Before(x.nextSweep) {
+		return false
+	}
+	x.nextSweep = now.Add(retainedSweepInterval)
+	x.removeExpired(now)
+	return x.messages < x.maxMessages
+}
+
+func (x *retainedIndex) removeExpired(now time.Time) {
+	var expired []string
+	x.root.visitAll(false, func(n *retainedNode) {
+		if n.entry.Message.Expired(now) {
+			expired = append(expired, n.entry.Message.Topic)
+		}
+	})
+	for _, topic := range expired {
+		x.remove(topic)
+	}
+}
+
+// find is the node of a topic, nil without.
+func (x *retainedIndex) find(topic string) *retainedNode {
+	node := &x.root
+	for rest, more := topic, true; more && node != nil; {
+		var level string
+		level, rest, more = strings.Cut(rest, "/")
+		node = node.children.Child(level)
+	}
+	return node
+}
+
+// findOrMake is the node of a topic, made if there was none. The caller gives it an entry.
+func (x *retainedIndex) findOrMake(topic string) *retainedNode {
+	node := &x.root
+	for rest, more := topic, true; more; {
+		var level string
+		level, rest, more = strings.Cut(rest, "/")
+		node = node.children.ChildOrNew(level)
+	}
+	return node
+}
+
+// remove removes the message of a topic, which must have one, and the nodes that are of no use without it.
+func (x *retainedIndex) remove(topic string) {
+	x.uncount(x.root.remove(topic))
+}
+
+func (x *retainedIndex) uncount(e *sessions.Entry) {
+	x.messages--
+	x.bytes -= messageBytes(e.Message)
+}
+
+// remove takes away the entry of the topic that is rest, seen from this node, and returns it.
+func (n *retainedNode) remove(rest string) (removed *sessions.Entry) {
+	level, rest, more := strings.Cut(rest, "/")
+	child := n.children.Child(level)
+	if more {
+		removed = child.remove(rest)
+	} else {
+		removed, child.entry = child.entry, nil
+	}
+	if child.entry == nil && child.children.Len() == 0 {
+		n.children.Delete(level)
+	}
+	return removed
+}
+
+// match visits the nodes with an entry that match the rest of a filter, seen from this node.
+func (n *retainedNode) match(rest string, isRoot bool, visit func(*retainedNode)) {
+	for more := true; more; isRoot = false {
+		var level string
+		level, rest, more = strings.Cut(rest, "/")
+		switch {
+		case level == "#" && !more:
+			n.visitAll(isRoot, visit) // this level too: "a/#" matches "a" (4.7.1.2)
+			return
+		case level == "+":
+			for name, child := range n.children.All() {
+				if isRoot && strings.HasPrefix(name, "$") {
+					continue // [MQTT-4.7.2-1]
+				}
+				if more {
+					child.match(rest, false, visit)
+				} else {
+					child.visit(visit)
+				}
+			}
+			return
+		}
+		if n = n.children.Child(level); n == nil {
+			return
+		}
+	}
+	n.visit(visit)
+}
+
+// visitAll visits the nodes with an entry from this one on downwards; of the root, on behalf of a wildcard, not those
+// below a level that starts with "$". [MQTT-4.7.2-1]
+func (n *retainedNode) visitAll(hideSystem bool, visit func(*retainedNode)) {
+	n.visit(visit)
+	for name, child := range n.children.All() {
+		if !hideSystem || !strings.HasPrefix(name, "$") {
+			child.visitAll(false, visit)
+		}
+	}
+}
+
+func (n *retainedNode) visit(visit func(*retainedNode)) {
+	if n.entry != nil {
+		visit(n)
+	}
+}
+
+// cloneMessage copies a message and all the memory it refers to.
+func cloneMessage(m *sessions.Message) *sessions.Message {
+	c := *m
+	c.Topic = strings.Clone(m.Topic)
+	c.Payload = bytes.Clone(m.Payload)
+	c.Publisher = strings.Clone(m.Publisher)
+	p := &c.Properties
+	p.ContentType.Value = strings.Clone(p.ContentType.Value)
+	p.ResponseTopic = strings.Clone(p.ResponseTopic)
+	p.CorrelationData = bytes.Clone(p.CorrelationData)
+	p.UserProperties = slices.Clone(p.UserProperties)
+	for i, u := range p.UserProperties {
+		p.UserProperties[i] = mqttcodec.UserProperty{Key: strings.Clone(u.Key), Value: strings.Clone(u.Value)}
+	}
+	return &c
+}
+
+// messageBytes is what a message brings along: its topic, payload and properties.
+func messageBytes(m *sessions.Message) int64 {
+	p := &m.Properties
+	n := len(m.Topic) + len(m.Payload) + len(p.ContentType.Value) + len(p.ResponseTopic) + len(p.CorrelationData)
+	for _, u := range p.UserProperties {
+		n += len(u.Key) + len(u.Value)
+	}
+	return int64(n)
+}
