@@ -1,0 +1,63 @@
+package jetstream
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"dunlin/sessions"
+)
+
+// checkpointFormat is the version of storedCheckpoint.
+const checkpointFormat = 1
+
+// storedCheckpoint is a checkpoint as it is stored, one message per node boot.
+type storedCheckpoint struct {
+	Format int `json:"v"`
+	sessions.Checkpoint
+}
+
+func (s *Store) checkpointSubject(boot string) string {
+	return s.config.Names.CheckpointSubjects + "." + EncodeToken(boot)
+}
+
+// SaveCheckpoint implements sessions.Store.
+func (s *Store) SaveCheckpoint(ctx context.Context, c sessions.Checkpoint) error {
+	data, err := json.Marshal(storedCheckpoint{Format: checkpointFormat, Checkpoint: c})
+	if err != nil {
+		return fmt.Errorf("checkpoint of %q: %w", c.Boot, err)
+	}
+	done := make(waiter, 1)
+	s.publisher.publish(write{stream: s.config.Names.JournalStream, subject: s.checkpointSubject(c.Boot), data: data, to: done})
+	select {
+	case r := <-done:
+		return r.Err
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w", sessions.ErrUnavailable, ctx.Err())
+	}
+}
+
+// Checkpoints implements sessions.Store.
+func (s *Store) Checkpoints(ctx context.Context) ([]sessions.Checkpoint, error) {
+	var all []sessions.Checkpoint
+	err := s.journals.scan(ctx, s.config.Names.CheckpointSubjects+".>", 1, everything, func(m storedMessage) error {
+		var c storedCheckpoint
+		if err := json.Unmarshal(m.data, &c); err != nil || c.Format != checkpointFormat {
+			return fmt.Errorf("checkpoint %s: format %d is not %d: %w", m.subject, c.Format, checkpointFormat, err)
+		}
+		all = append(all, c.Checkpoint)
+		return nil
+	})
+	return all, err
+}
+
+// DeleteCheckpoint implements sessions.Store.
+func (s *Store) DeleteCheckpoint(ctx context.Context, boot string) error {
+	stream, err := s.js.Stream(ctx, s.config.Names.JournalStream)
+	if err == nil {
+		err = stream.Purge(ctx, natsjs.WithPurgeSubject(s.checkpointSubject(boot)))
+	}
+	return clientErr(err)
+}

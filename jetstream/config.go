@@ -1,0 +1,90 @@
+package jetstream
+
+import (
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+)
+
+// Names are the names of our assets in JetStream. The log's subject space must not contain the others.
+type Names struct {
+	// Stream and Subjects name the log and the first token of its subjects.
+	Stream, Subjects string
+	// JournalStream holds journals and checkpoints under their two first tokens.
+	JournalStream, JournalSubjects, CheckpointSubjects string
+	// SessionBucket and RetainedBucket are KV buckets.
+	SessionBucket, RetainedBucket string
+	// QueuePrefix begins the name of each session's durable consumer.
+	QueuePrefix string
+}
+
+// Config is what the storage is made with. Immutable after Validate.
+type Config struct {
+	Names Names
+	// MaxAge and MaxBytes bound the log; the oldest messages go first.
+	MaxAge   time.Duration
+	MaxBytes int64
+	// TombstoneTTL is how long deletion markers stay in the buckets and the journal.
+	TombstoneTTL time.Duration
+	// Window is how many writes of one publisher may be unanswered, WindowBytes how many bytes; the rest waits in order.
+	Window, WindowBytes int
+	// AckTimeout is how long an answer may take; after it the outcome is unknown.
+	AckTimeout time.Duration
+	// Heartbeat is how often the server proves to the log reader that it is there; three missed ones restart it.
+	Heartbeat time.Duration
+	Logger    *slog.Logger
+}
+
+// DefaultConfig is the configuration of a store that was told nothing.
+func DefaultConfig() Config {
+	return Config{
+		Names: Names{
+			Stream: "MQTT", Subjects: "mqtt",
+			JournalStream: "MQTT_JOURNAL", JournalSubjects: "mqtt_journal", CheckpointSubjects: "mqtt_checkpoint",
+			SessionBucket: "mqtt_sessions", RetainedBucket: "mqtt_retained",
+			QueuePrefix: "dunlin-s-",
+		},
+		MaxAge:       7 * 24 * time.Hour,
+		MaxBytes:     10 << 30,
+		TombstoneTTL: time.Hour,
+		Window:       4096,
+		WindowBytes:  32 << 20,
+		AckTimeout:   5 * time.Second,
+		Heartbeat:    time.Second,
+		Logger:       slog.New(slog.DiscardHandler),
+	}
+}
+
+// Validate reports the first setting that makes no sense.
+func (c *Config) Validate() error {
+	n := c.Names
+	for _, token := range []string{n.Stream, n.Subjects, n.JournalStream, n.JournalSubjects, n.CheckpointSubjects, n.SessionBucket, n.RetainedBucket, n.QueuePrefix} {
+		if token == "" || strings.Trim(token, tokenAlphabet) != "" {
+			return fmt.Errorf("name %q is not made of A-Z a-z 0-9 _ -", token)
+		}
+	}
+	if n.Subjects == n.JournalSubjects || n.Subjects == n.CheckpointSubjects || n.JournalSubjects == n.CheckpointSubjects {
+		return fmt.Errorf("log, journal and checkpoints share a subject space")
+	}
+	switch {
+	case c.MaxAge < 0:
+		return fmt.Errorf("max age %v is negative", c.MaxAge)
+	case c.MaxBytes < 1<<20:
+		return fmt.Errorf("max bytes %d is less than 1 MiB", c.MaxBytes)
+	case c.TombstoneTTL < time.Second:
+		return fmt.Errorf("tombstone TTL %v is less than 1s", c.TombstoneTTL)
+	case c.Window < 1 || c.WindowBytes < 1:
+		return fmt.Errorf("window %d or window bytes %d is not positive", c.Window, c.WindowBytes)
+	case c.AckTimeout < 100*time.Millisecond:
+		return fmt.Errorf("ack timeout %v is less than 100ms", c.AckTimeout)
+	case c.Heartbeat < 100*time.Millisecond:
+		return fmt.Errorf("heartbeat %v is less than 100ms", c.Heartbeat)
+	case c.Logger == nil:
+		return fmt.Errorf("logger is nil")
+	}
+	return nil
+}
+
+// tokenAlphabet is what a name may be made of: it is valid as stream, bucket and consumer name and as subject token.
+const tokenAlphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-"

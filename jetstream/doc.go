@@ -1,0 +1,28 @@
+// Package jetstream keeps the broker's durable state in NATS JetStream: it implements the storage interfaces of package
+// sessions and embeds the NATS server. It is the only package that imports nats.go and nats-server.
+//
+//	asset            kind                    subjects                    written by              read by
+//	MQTT             stream, limits          mqtt.>                      Log.Append, any NATS    Log.Tail, Log.Scan, queues, any NATS
+//	dunlin-s-<id>    pull consumer on MQTT   filters of one session      -                       Queue.Fetch
+//	mqtt_sessions    KV bucket               $KV.mqtt_sessions.<id>      Store.SaveRecord        Store.Load, Store.Each
+//	MQTT_JOURNAL     stream, 1 per subject   mqtt_journal.<id>           Store.SaveJournal       Store.Load
+//	                                         mqtt_checkpoint.<boot>      Store.SaveCheckpoint    Store.Checkpoints
+//	mqtt_retained    KV bucket               $KV.mqtt_retained.<topic>   RetainedStore.Put       RetainedStore.Each
+//
+// A stream, bucket or consumer without our metadata belongs to somebody else: it is used if it has the shape we need, and
+// never updated or deleted.
+//
+// Writes go through two publishers, one for the log and one for everything else, so that a burst of messages does not
+// hold up a session's journal. Each has one reply subject space, a window of unanswered writes and one goroutine that
+// takes the answers in batches. All replies are subjects of our own making; nothing a client or a NATS service sends
+// becomes a reply, a header name or a raw subject token.
+//
+//	goroutine          started by    stopped by       blocks on                   owns
+//	publisher.run      Open          Storage.Close    acks, status, ticks         the order of results
+//	Log.Tail           the caller    its context      messages, status, ticks     its push consumer and position
+//
+// What a reader gets back from JetStream is untrusted: a subject that is no topic, or a header that makes no sense, is
+// counted and passed over.
+//
+// Test it with jetstreamtest.StartNATS: an embedded server without a port, in the test's directory.
+package jetstream

@@ -1,0 +1,65 @@
+package jetstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"dunlin/sessions"
+)
+
+// ErrTopicTooLong: the topic's subject would be longer than MaxSubject.
+var ErrTopicTooLong = errors.New("topic too long for storage")
+
+// Server error codes (err_code of the JetStream API) that decide what a failed write means.
+const (
+	codeWrongLastSequence         = 10071
+	codeWrongLastSequenceConstant = 10164
+	codeInsufficientResources     = 10023
+	codeStorageExceeded           = 10047
+	codeStoreFailed               = 10077
+	codeHeaderTooLarge            = 10097
+	codeTooManyRequests           = 10167
+)
+
+// apiError is a refusal by the server.
+type apiError struct {
+	Code        int    `json:"code"`
+	ErrCode     int    `json:"err_code"`
+	Description string `json:"description"`
+}
+
+// err is the refusal as one of the storage errors.
+func (e *apiError) err() error {
+	kind := sessions.ErrUnavailable
+	switch {
+	case e.ErrCode == codeWrongLastSequence, e.ErrCode == codeWrongLastSequenceConstant:
+		kind = sessions.ErrConflict
+	case e.ErrCode == codeInsufficientResources, e.ErrCode == codeStorageExceeded, e.ErrCode == codeStoreFailed, e.ErrCode == codeHeaderTooLarge:
+		kind = sessions.ErrRejected
+	case e.ErrCode == codeTooManyRequests, e.Code == 408, e.Code == 429:
+	case e.Code >= 400 && e.Code < 500:
+		kind = sessions.ErrRejected // our request is wrong as it stands: repeating it is no help
+	}
+	return fmt.Errorf("%w: %s (%d)", kind, e.Description, e.ErrCode)
+}
+
+// clientErr is a failure of the NATS client as one of the storage errors. The end of a caller's context stays what it is.
+func clientErr(err error) error {
+	var api *natsjs.APIError
+	switch {
+	case err == nil, errors.Is(err, context.Canceled):
+		return err
+	case errors.Is(err, natsjs.ErrStreamNotFound), errors.Is(err, natsjs.ErrConsumerNotFound), errors.Is(err, natsjs.ErrMsgNotFound):
+		return fmt.Errorf("%w: %w", sessions.ErrNotFound, err)
+	case errors.As(err, &api):
+		return (&apiError{Code: api.Code, ErrCode: int(api.ErrorCode), Description: api.Description}).err()
+	case errors.Is(err, nats.ErrMaxPayload), errors.Is(err, nats.ErrBadSubject), errors.Is(err, nats.ErrHeadersNotSupported):
+		return fmt.Errorf("%w: %w", sessions.ErrRejected, err)
+	default:
+		return fmt.Errorf("%w: %w", sessions.ErrUnavailable, err)
+	}
+}

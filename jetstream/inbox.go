@@ -1,0 +1,115 @@
+package jetstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"dunlin/sessions"
+)
+
+// maxAnswers is how many messages one request may be answered with; an inbox holds them all, so that none is dropped.
+const maxAnswers = 512
+
+// inbox is a reply subject with its subscription, used by one request at a time.
+type inbox struct {
+	subject string
+	answers chan *nats.Msg
+	sub     *nats.Subscription
+}
+
+// inboxes keeps inboxes for reuse: to subscribe costs more than to ask. Safe for concurrent use.
+type inboxes struct {
+	nc *nats.Conn
+	// timeout is how long the next answer to a request may take.
+	timeout time.Duration
+
+	mu   sync.Mutex
+	idle []*inbox // guarded by mu
+}
+
+// maxIdleInboxes bounds what is kept after a burst.
+const maxIdleInboxes = 256
+
+func (s *inboxes) take() (*inbox, error) {
+	s.mu.Lock()
+	if n := len(s.idle); n > 0 {
+		in := s.idle[n-1]
+		s.idle = s.idle[:n-1]
+		s.mu.Unlock()
+		return in, nil
+	}
+	s.mu.Unlock()
+	in := &inbox{subject: s.nc.NewInbox(), answers: make(chan *nats.Msg, maxAnswers+8)}
+	var err error
+	if in.sub, err = s.nc.ChanSubscribe(in.subject, in.answers); err != nil {
+		return nil, clientErr(err)
+	}
+	return in, nil
+}
+
+// give takes an inbox back. settled: the request on it was answered to its end, so that nothing more can arrive. An
+// inbox that is not loses its subscription, and with it the server its interest in answering.
+func (s *inboxes) give(in *inbox, settled bool) {
+	s.mu.Lock()
+	if settled && len(s.idle) < maxIdleInboxes {
+		s.idle = append(s.idle, in)
+		s.mu.Unlock()
+		return
+	}
+	s.mu.Unlock()
+	_ = in.sub.Unsubscribe() // fails only when the connection is closed, and the subscription with it
+}
+
+// request sends data to subject and hands each answer to visit until it returns done = true. An answer that does not come
+// is ErrUnavailable. Answers that were under way when request failed are lost.
+func (s *inboxes) request(ctx context.Context, subject string, data []byte, visit func(*nats.Msg) (done bool)) error {
+	in, err := s.take()
+	if err != nil {
+		return err
+	}
+	settled := false
+	defer func() { s.give(in, settled) }()
+	if err := s.nc.PublishRequest(subject, in.subject, data); err != nil {
+		return clientErr(err)
+	}
+	timer := time.NewTimer(s.timeout)
+	defer timer.Stop()
+	for {
+		select {
+		case m := <-in.answers:
+			if visit(m) {
+				settled = true
+				return nil
+			}
+			timer.Reset(s.timeout)
+		case <-timer.C:
+			return fmt.Errorf("%w: no answer on %s within %v", sessions.ErrUnavailable, subject, s.timeout)
+		case <-ctx.Done():
+			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+				return fmt.Errorf("%w: %w", sessions.ErrUnavailable, ctx.Err())
+			}
+			return ctx.Err()
+		}
+	}
+}
+
+// status is the status of an answer that is no message: 404, 503 and so on; 0 for a message.
+func status(m *nats.Msg) int {
+	v, ok := headerValue(m.Header, headerStatus)
+	if !ok || len(v) != 3 || len(m.Data) > 0 {
+		return 0
+	}
+	code := 0
+	for i := range len(v) {
+		if v[i] < '0' || v[i] > '9' {
+			return 0
+		}
+		code = code*10 + int(v[i]-'0')
+	}
+	return code
+}

@@ -1,0 +1,264 @@
+package jetstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/errgroup"
+
+	"dunlin/sessions"
+)
+
+// Log is the log of messages: one stream. Safe for concurrent use.
+type Log struct {
+	config    *Config
+	nc        *nats.Conn
+	js        natsjs.JetStream
+	publisher *publisher
+	reader    streamReader
+	stats     *Stats
+	prefix    string // of subjects, with the dot
+
+	lastAppended atomic.Uint64
+}
+
+var _ sessions.Log = (*Log)(nil)
+
+// Append implements sessions.Log.
+func (l *Log) Append(m *sessions.Message, id string, to sessions.Sink, token uint64) {
+	w := write{stream: l.config.Names.Stream, data: m.Payload, header: encodeHeader(m), to: to, token: token}
+	subject := SubjectFromTopic(m.Topic)
+	if len(subject) > MaxSubject || subject == "" {
+		l.publisher.refuse(w, fmt.Errorf("%w: %w: %d bytes", sessions.ErrRejected, ErrTopicTooLong, len(subject)))
+		return
+	}
+	w.subject = l.prefix + subject
+	if id != "" {
+		if w.header == nil {
+			w.header = make(nats.Header, 1)
+		}
+		w.header[headerMessageID] = []string{id}
+	}
+	l.publisher.publish(w)
+}
+
+// LastAppended implements sessions.Log.
+func (l *Log) LastAppended() uint64 { return l.lastAppended.Load() }
+
+// appended notes a sequence that was acknowledged. Only the publisher's goroutine calls it.
+func (l *Log) appended(sequence uint64) {
+	if sequence > l.lastAppended.Load() {
+		l.lastAppended.Store(sequence)
+	}
+}
+
+// Last implements sessions.Log.
+func (l *Log) Last(ctx context.Context) (sessions.Position, error) {
+	info, err := l.info(ctx)
+	if err != nil {
+		return sessions.Position{}, err
+	}
+	return lastPosition(info), nil
+}
+
+func lastPosition(info *natsjs.StreamInfo) sessions.Position {
+	p := sessions.Position{Sequence: info.State.LastSeq}
+	if p.Sequence > 0 {
+		p.Time = info.State.LastTime.UTC()
+	}
+	return p
+}
+
+// First implements sessions.Log. In an empty log it is the sequence that the next message gets.
+func (l *Log) First(ctx context.Context) (uint64, error) {
+	info, err := l.info(ctx)
+	if err != nil {
+		return 0, err
+	}
+	return max(info.State.FirstSeq, 1), nil
+}
+
+func (l *Log) info(ctx context.Context) (*natsjs.StreamInfo, error) {
+	stream, err := l.js.Stream(ctx, l.config.Names.Stream)
+	if err != nil {
+		return nil, clientErr(err)
+	}
+	return stream.CachedInfo(), nil
+}
+
+// Scan implements sessions.Log.
+func (l *Log) Scan(ctx context.Context, after, upTo uint64, visit func(sessions.Entry)) error {
+	return l.reader.scan(ctx, ">", after+1, upTo, func(m storedMessage) error {
+		visit(l.entry(m))
+		return nil
+	})
+}
+
+// maxConcurrentLoads bounds the requests of one Load.
+const maxConcurrentLoads = 64
+
+// Load implements sessions.Log. Entries come in the order of sequences.
+func (l *Log) Load(ctx context.Context, sequences []uint64) ([]sessions.Entry, error) {
+	found := make([]sessions.Entry, len(sequences))
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(maxConcurrentLoads)
+	for i, sequence := range sequences {
+		group.Go(func() error {
+			m, err := l.reader.get(ctx, getRequest{Sequence: sequence})
+			if errors.Is(err, sessions.ErrNotFound) {
+				return nil
+			}
+			if err == nil {
+				found[i] = l.entry(m)
+			}
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	entries := found[:0]
+	for _, e := range found {
+		if e.Sequence != 0 {
+			entries = append(entries, e)
+		}
+	}
+	return entries, nil
+}
+
+// Resolve implements sessions.Log.
+func (l *Log) Resolve(ctx context.Context, p sessions.Position) (sessions.Position, bool, error) {
+	if p.Sequence == 0 {
+		return p, false, nil
+	}
+	info, err := l.info(ctx)
+	if err != nil {
+		return p, false, err
+	}
+	holds, err := l.holds(ctx, p, info)
+	if err != nil || holds {
+		return p, false, err
+	}
+	now, err := l.findByTime(ctx, p, info)
+	if err != nil {
+		return p, false, err
+	}
+	l.stats.LogReplacements.Add(1)
+	l.config.Logger.Error("a position in the log does not mean what it meant: the log was cut, restored or made anew",
+		"sequence", p.Sequence, "time", p.Time, "new_sequence", now.Sequence, "log_created", info.Created, "log_last", info.State.LastSeq)
+	return now, true, nil
+}
+
+// holds reports whether the message at a position is the one that was there, as far as that can be told.
+func (l *Log) holds(ctx context.Context, p sessions.Position, info *natsjs.StreamInfo) (bool, error) {
+	if p.Sequence > info.State.LastSeq {
+		return false, nil
+	}
+	if p.Time.IsZero() {
+		return true, nil
+	}
+	m, err := l.reader.get(ctx, getRequest{Sequence: p.Sequence})
+	switch {
+	case err == nil:
+		return m.time.Equal(p.Time), nil
+	case !errors.Is(err, sessions.ErrNotFound):
+		return false, err
+	case info.Created.After(p.Time):
+		return false, nil
+	}
+	// It is trimmed. What follows it must not be older.
+	m, err = l.reader.get(ctx, getRequest{Sequence: p.Sequence, NextFor: ">"})
+	if errors.Is(err, sessions.ErrNotFound) {
+		return true, nil
+	}
+	return !m.time.Before(p.Time), err
+}
+
+// findByTime is the position before the first message that is younger than p. When p's time is unknown it is the start
+// of the log: to repeat messages is better than to lose them.
+func (l *Log) findByTime(ctx context.Context, p sessions.Position, info *natsjs.StreamInfo) (sessions.Position, error) {
+	if p.Time.IsZero() {
+		return sessions.Position{Sequence: max(info.State.FirstSeq, 1) - 1}, nil
+	}
+	after := p.Time.Add(1)
+	m, err := l.reader.get(ctx, getRequest{StartTime: &after, NextFor: ">"})
+	if errors.Is(err, sessions.ErrNotFound) {
+		return lastPosition(info), nil
+	}
+	if err != nil {
+		return p, err
+	}
+	now := sessions.Position{Sequence: m.sequence - 1}
+	if before, err := l.reader.get(ctx, getRequest{Sequence: now.Sequence}); now.Sequence > 0 && err == nil {
+		now.Time = before.time.UTC()
+	}
+	return now, nil
+}
+
+// entry is a stored message as an entry of the log.
+func (l *Log) entry(m storedMessage) sessions.Entry {
+	e := sessions.Entry{Position: sessions.Position{Sequence: m.sequence, Time: m.time.UTC()}}
+	l.fill(&e, m.subject, m.header, m.data)
+	return e
+}
+
+// fill decodes a message into an entry that has its position.
+func (l *Log) fill(e *sessions.Entry, subject string, header nats.Header, data []byte) {
+	rest, ours := strings.CutPrefix(subject, l.prefix)
+	topic, ok := TopicFromSubject(rest)
+	if !ours || !ok {
+		l.stats.Undecodable.Add(1)
+		return
+	}
+	m := &sessions.Message{Topic: topic, Payload: data, PublishedAt: e.Time}
+	if invalid := decodeHeader(header, m); invalid > 0 {
+		l.stats.InvalidHeaders.Add(invalid)
+	}
+	e.Message = m
+	e.ID, _ = headerValue(header, headerMessageID)
+}
+
+// delivery is what the reply subject of a message from a consumer says about it.
+type delivery struct {
+	streamSequence, consumerSequence, pending uint64
+	time                                      time.Time
+}
+
+// parseDelivery reads a reply subject, of either form that servers write:
+// $JS.ACK.<stream>.<consumer>.<tries>.<stream seq>.<consumer seq>.<time>.<pending>, or with domain and account in between.
+func parseDelivery(reply string) (d delivery, ok bool) {
+	const prefix = "$JS.ACK."
+	if !strings.HasPrefix(reply, prefix) {
+		return d, false
+	}
+	var tokens [12]string
+	n := 0
+	for token := range strings.SplitSeq(reply[len(prefix):], ".") {
+		if n < len(tokens) {
+			tokens[n] = token
+		}
+		n++
+	}
+	numbers := tokens[3:]
+	switch {
+	case n >= 9: // domain, account, then as below, maybe more behind
+		numbers = tokens[5:]
+	case n != 7:
+		return d, false
+	}
+	var errs [4]error
+	var nanos uint64
+	d.streamSequence, errs[0] = strconv.ParseUint(numbers[0], 10, 64)
+	d.consumerSequence, errs[1] = strconv.ParseUint(numbers[1], 10, 64)
+	nanos, errs[2] = strconv.ParseUint(numbers[2], 10, 63)
+	d.pending, errs[3] = strconv.ParseUint(numbers[3], 10, 64)
+	d.time = time.Unix(0, int64(nanos)).UTC()
+	return d, errs == [4]error{}
+}

@@ -1,0 +1,385 @@
+package jetstream
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"dunlin/sessions"
+)
+
+// write is one message on its way into a stream.
+type write struct {
+	stream  string
+	subject string
+	header  nats.Header
+	data    []byte
+	to      sessions.Sink
+	token   uint64
+}
+
+// size is what a write counts for in the window.
+func (w *write) size() int { return len(w.subject) + len(w.data) + 128 }
+
+// slot is one place in the window of unanswered writes.
+type slot struct {
+	write
+	// generation makes the reply subject of each use of the slot another one, so that a late answer is told from ours.
+	generation uint64
+	sent       time.Time
+	busy       bool
+}
+
+// settled is a write with its outcome.
+type settled struct {
+	to     sessions.Sink
+	result sessions.Result
+}
+
+// publisher writes to streams, pipelined, in the order of calls, and reports each outcome once. Its answers come on
+// subjects of its own and are handled in batches by one goroutine, which also calls the sinks.
+type publisher struct {
+	nc     *nats.Conn
+	logger interface{ Warn(string, ...any) }
+	stats  *Stats
+	// acked is told the sequence of each stored write before its sink is.
+	acked       func(sequence uint64)
+	prefix      string
+	timeout     time.Duration
+	windowBytes int
+
+	answers chan *nats.Msg
+	sub     *nats.Subscription
+	status  chan nats.Status
+	wake    chan struct{} // has one token when failed is not empty
+	stop    chan struct{}
+	stopped chan struct{}
+
+	mu     sync.Mutex
+	slots  []slot    // guarded by mu
+	free   []int     // guarded by mu: indexes of the slots that are not busy
+	queue  []write   // guarded by mu: waiting for a slot, in order
+	bytes  int       // guarded by mu: size of the unanswered writes
+	failed []settled // guarded by mu: failed before they were sent; reported by run
+	closed bool      // guarded by mu
+}
+
+func newPublisher(nc *nats.Conn, c *Config, stats *Stats, acked func(uint64)) (*publisher, error) {
+	p := &publisher{
+		nc: nc, logger: c.Logger, stats: stats, acked: acked,
+		prefix: nc.NewInbox() + ".", timeout: c.AckTimeout, windowBytes: c.WindowBytes,
+		answers: make(chan *nats.Msg, 2*c.Window), // more cannot be under way: late answers beside a full window
+		status:  nc.StatusChanged(nats.RECONNECTING, nats.DISCONNECTED, nats.CLOSED),
+		wake:    make(chan struct{}, 1), stop: make(chan struct{}), stopped: make(chan struct{}),
+		slots: make([]slot, c.Window), free: make([]int, c.Window),
+	}
+	for i := range p.free {
+		p.free[i] = c.Window - 1 - i
+	}
+	var err error
+	if p.sub, err = nc.ChanSubscribe(p.prefix+"*.*", p.answers); err != nil {
+		nc.RemoveStatusListener(p.status)
+		return nil, clientErr(err)
+	}
+	go p.run()
+	return p, nil
+}
+
+// close fails what is unanswered and returns when the last sink was told.
+func (p *publisher) close() {
+	close(p.stop)
+	<-p.stopped
+	_ = p.sub.Unsubscribe() // fails only when the connection is closed, and the subscription with it
+	p.nc.RemoveStatusListener(p.status)
+}
+
+// publish starts a write. Writes of one goroutine reach the server in the order of its calls.
+func (p *publisher) publish(w write) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case p.closed:
+		p.fail(w, fmt.Errorf("%w: storage is closed", sessions.ErrUnavailable))
+	case len(p.queue) > 0 || !p.room(&w):
+		p.queue = append(p.queue, w)
+	default:
+		p.send(w)
+	}
+}
+
+// refuse reports a write that must not be sent.
+func (p *publisher) refuse(w write, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.fail(w, err)
+}
+
+// room reports whether the window takes another write. mu is held.
+func (p *publisher) room(w *write) bool {
+	return len(p.free) > 0 && (p.bytes == 0 || p.bytes+w.size() <= p.windowBytes)
+}
+
+// send hands a write to the connection. mu is held: it keeps the order.
+func (p *publisher) send(w write) {
+	i := p.free[len(p.free)-1]
+	s := &p.slots[i]
+	reply := p.reply(i, s.generation)
+	var err error
+	if w.header == nil {
+		err = p.nc.PublishRequest(w.subject, reply, w.data)
+	} else {
+		err = p.nc.PublishMsg(&nats.Msg{Subject: w.subject, Reply: reply, Header: w.header, Data: w.data})
+	}
+	if err != nil {
+		p.fail(w, clientErr(err))
+		return
+	}
+	p.free = p.free[:len(p.free)-1]
+	s.write, s.sent, s.busy = w, time.Now(), true
+	p.bytes += w.size()
+}
+
+func (p *publisher) reply(slot int, generation uint64) string {
+	b := make([]byte, 0, 64)
+	b = append(b, p.prefix...)
+	b = strconv.AppendUint(b, uint64(slot), 36)
+	b = append(b, '.')
+	b = strconv.AppendUint(b, generation, 36)
+	return string(b)
+}
+
+// fail reports a write that was not sent, from run: sinks are never called by the caller of publish. mu is held.
+func (p *publisher) fail(w write, err error) {
+	p.failed = append(p.failed, settled{w.to, sessions.Result{Token: w.token, Err: err}})
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
+}
+
+// release frees a slot and returns its write. mu is held.
+func (p *publisher) release(i int) write {
+	s := &p.slots[i]
+	w := s.write
+	s.write, s.busy = write{}, false
+	s.generation++
+	p.free = append(p.free, i)
+	p.bytes -= w.size()
+	return w
+}
+
+// pump sends what waits as far as the window allows. mu is held.
+func (p *publisher) pump() {
+	n := 0
+	for n < len(p.queue) && p.room(&p.queue[n]) {
+		p.send(p.queue[n])
+		p.queue[n] = write{}
+		n++
+	}
+	if p.queue = p.queue[n:]; len(p.queue) == 0 {
+		p.queue = nil
+	}
+}
+
+// run settles writes until close.
+func (p *publisher) run() {
+	defer close(p.stopped)
+	tick := time.NewTicker(max(p.timeout/10, 10*time.Millisecond))
+	defer tick.Stop()
+	batch := make([]*nats.Msg, 0, 1024)
+	var done []settled
+	for {
+		done = done[:0]
+		select {
+		case m := <-p.answers:
+			batch = drain(p.answers, append(batch[:0], m))
+			done = p.settle(batch, done)
+			clear(batch)
+		case <-p.wake:
+			done = p.settle(nil, done)
+		case <-tick.C:
+			done = p.expire(done, p.timeout, "no answer in time", &p.stats.AckTimeouts)
+		case <-p.status: // what is unanswered now is never answered: the answers went to the old connection
+			done = p.expire(done, 0, "connection lost", &p.stats.ConnectionLosses)
+		case <-p.stop:
+			p.report(p.shut(done))
+			return
+		}
+		p.report(done)
+		clear(done)
+	}
+}
+
+// drain appends what is queued, up to the capacity of batch.
+func drain(from <-chan *nats.Msg, batch []*nats.Msg) []*nats.Msg {
+	for len(batch) < cap(batch) {
+		select {
+		case m := <-from:
+			batch = append(batch, m)
+		default:
+			return batch
+		}
+	}
+	return batch
+}
+
+func (p *publisher) report(done []settled) {
+	for i := range done {
+		if done[i].result.Err == nil {
+			p.acked(done[i].result.Sequence)
+		}
+	}
+	for i := range done {
+		done[i].to.Stored(done[i].result)
+	}
+}
+
+// settle matches answers with the writes they answer.
+func (p *publisher) settle(answers []*nats.Msg, done []settled) []settled {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, m := range answers {
+		i, ok := p.slotOf(m.Subject)
+		if !ok {
+			continue // the answer to a write that was given up
+		}
+		result, ok := parsePubAck(m, p.slots[i].stream)
+		if !ok {
+			p.stats.ForeignReplies.Add(1)
+			continue
+		}
+		w := p.release(i)
+		result.Token = w.token
+		done = append(done, settled{w.to, result})
+	}
+	p.pump()
+	done = append(done, p.failed...)
+	p.failed = nil
+	return done
+}
+
+// slotOf is the slot whose present write an answer's subject names. mu is held.
+func (p *publisher) slotOf(subject string) (int, bool) {
+	slot, generation, ok := strings.Cut(strings.TrimPrefix(subject, p.prefix), ".")
+	if !ok {
+		return 0, false
+	}
+	i, err := strconv.ParseUint(slot, 36, 32)
+	if err != nil || i >= uint64(len(p.slots)) {
+		return 0, false
+	}
+	g, err := strconv.ParseUint(generation, 36, 64)
+	s := &p.slots[i]
+	return int(i), err == nil && s.busy && s.generation == g
+}
+
+// expire gives up the writes that have been unanswered for at least age.
+func (p *publisher) expire(done []settled, age time.Duration, why string, counter interface{ Add(uint64) uint64 }) []settled {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	before := len(done)
+	if p.bytes > 0 {
+		now := time.Now()
+		for i := range p.slots {
+			if s := &p.slots[i]; s.busy && now.Sub(s.sent) >= age {
+				w := p.release(i)
+				done = append(done, settled{w.to, sessions.Result{Token: w.token, Err: fmt.Errorf("%w: %s", sessions.ErrUnavailable, why)}})
+			}
+		}
+	}
+	if lost := len(done) - before; lost > 0 {
+		counter.Add(uint64(lost))
+		p.logger.Warn("writes with unknown outcome", "count", lost, "cause", why)
+	}
+	p.pump()
+	done = append(done, p.failed...)
+	p.failed = nil
+	return done
+}
+
+// shut fails everything and lets nothing in any more.
+func (p *publisher) shut(done []settled) []settled {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closed = true
+	err := fmt.Errorf("%w: storage is closed", sessions.ErrUnavailable)
+	for i := range p.slots {
+		if p.slots[i].busy {
+			w := p.release(i)
+			done = append(done, settled{w.to, sessions.Result{Token: w.token, Err: err}})
+		}
+	}
+	done = append(done, p.failed...)
+	for _, w := range p.queue {
+		done = append(done, settled{w.to, sessions.Result{Token: w.token, Err: err}})
+	}
+	p.failed, p.queue = nil, nil
+	return done
+}
+
+// pubAck is the answer of a stream to a write.
+type pubAck struct {
+	Stream    string    `json:"stream"`
+	Sequence  uint64    `json:"seq"`
+	Duplicate bool      `json:"duplicate"`
+	Error     *apiError `json:"error"`
+}
+
+// parsePubAck reads the answer of a stream. It is not ok when it is no such answer: a NATS service that listens to the same
+// subject may answer too.
+func parsePubAck(m *nats.Msg, stream string) (r sessions.Result, ok bool) {
+	if sequence, ok := plainPubAck(m.Data, stream); ok {
+		return sessions.Result{Sequence: sequence}, true
+	}
+	if status(m) == 503 {
+		return sessions.Result{Err: fmt.Errorf("%w: stream %s: %w", sessions.ErrUnavailable, stream, nats.ErrNoResponders)}, true
+	}
+	var ack pubAck
+	if err := json.Unmarshal(m.Data, &ack); err != nil {
+		return r, false
+	}
+	switch {
+	case ack.Error != nil && ack.Error.ErrCode != 0:
+		return sessions.Result{Err: ack.Error.err()}, true
+	case ack.Stream != stream || ack.Sequence == 0:
+		return r, false
+	}
+	return sessions.Result{Sequence: ack.Sequence, Duplicate: ack.Duplicate}, true
+}
+
+// plainPubAck reads {"stream":"S","seq":1}, which nearly all answers are.
+func plainPubAck(data []byte, stream string) (uint64, bool) {
+	const before, between = `{"stream":"`, `","seq":`
+	n := len(before) + len(stream) + len(between)
+	if len(data) < n+2 || len(data) > n+20 || data[len(data)-1] != '}' ||
+		string(data[:len(before)]) != before ||
+		string(data[len(before):len(before)+len(stream)]) != stream ||
+		string(data[n-len(between):n]) != between {
+		return 0, false
+	}
+	var sequence uint64
+	for _, c := range data[n : len(data)-1] {
+		if c < '0' || c > '9' {
+			return 0, false
+		}
+		sequence = sequence*10 + uint64(c-'0')
+	}
+	return sequence, sequence > 0
+}
+
+// waiter is a sink for one write that somebody waits for.
+type waiter chan sessions.Result
+
+// Stored implements sessions.Sink.
+func (w waiter) Stored(r sessions.Result) { w <- r }
+
+// sinkFunc makes a function a sink.
+type sinkFunc func(sessions.Result)
+
+// Stored implements sessions.Sink.
+func (f sinkFunc) Stored(r sessions.Result) { f(r) }

@@ -1,0 +1,261 @@
+package jetstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"dunlin/sessions"
+)
+
+// Queues are the durable consumers of sessions. Safe for concurrent use.
+//
+// They are pull consumers in memory that take no acks: the journal knows what was delivered, and what a consumer knows
+// does not survive the server anyway. So num_pending is what has not been fetched: the length of the queue.
+type Queues struct {
+	config *Config
+	js     natsjs.JetStream
+	log    *Log
+}
+
+var _ sessions.Queues = (*Queues)(nil)
+
+// errForeignConsumer: somebody else has a consumer of the name we need.
+var errForeignConsumer = errors.New("a consumer of this name is not ours")
+
+func (q *Queues) name(clientID string) string {
+	return q.config.Names.QueuePrefix + EncodeToken(clientID)
+}
+
+// Open implements sessions.Queues.
+func (q *Queues) Open(ctx context.Context, clientID string, filters []string, after uint64) (sessions.Queue, error) {
+	if len(filters) == 0 {
+		return nil, fmt.Errorf("%w: queue of %q without a filter", sessions.ErrRejected, clientID)
+	}
+	subjects := queueSubjects(filters)
+	for i := range subjects {
+		subjects[i] = q.log.prefix + subjects[i]
+	}
+	queue := &Queue{queues: q, clientID: clientID, subjects: subjects, name: q.name(clientID)}
+	if err := queue.open(ctx, after); err != nil {
+		return nil, fmt.Errorf("open queue of %q: %w", clientID, err)
+	}
+	return queue, nil
+}
+
+// Remove implements sessions.Queues.
+func (q *Queues) Remove(ctx context.Context, clientID string) error {
+	name := q.name(clientID)
+	consumer, err := q.js.Consumer(ctx, q.config.Names.Stream, name)
+	if err == nil {
+		if err := q.ours(consumer.CachedInfo(), clientID); err != nil {
+			return fmt.Errorf("remove queue: %w", err)
+		}
+		err = q.js.DeleteConsumer(ctx, q.config.Names.Stream, name)
+	}
+	if err = clientErr(err); errors.Is(err, sessions.ErrNotFound) {
+		return nil
+	}
+	return err
+}
+
+// ours makes sure that we may change a consumer: that we made it, and for this client.
+func (q *Queues) ours(info *natsjs.ConsumerInfo, clientID string) error {
+	if info.Config.Metadata[metadataKind] != kindQueue || info.Config.Metadata[metadataClientID] != clientID {
+		return fmt.Errorf("%w: %w: %s", sessions.ErrRejected, errForeignConsumer, info.Name)
+	}
+	return nil
+}
+
+// Queue is one session's durable consumer, opened. One goroutine at a time may use it.
+type Queue struct {
+	queues   *Queues
+	clientID string
+	name     string
+	// subjects are its filters.
+	subjects []string
+
+	// position is the log sequence up to which everything was fetched.
+	position uint64
+	// fetched is how many messages came since the consumer was reset: the consumer's own numbering.
+	fetched uint64
+	// lost: messages may have been taken out that did not reach us; the consumer is to be reset to position.
+	lost bool
+}
+
+// open makes the consumer, or finds it, and puts it right after a sequence. Made for one sequence it could never be put
+// before it, so it is made to deliver everything and then reset.
+func (u *Queue) open(ctx context.Context, after uint64) error {
+	q := u.queues
+	config := natsjs.ConsumerConfig{
+		Durable:        u.name,
+		Description:    "offline queue of an MQTT session",
+		DeliverPolicy:  natsjs.DeliverAllPolicy,
+		AckPolicy:      natsjs.AckNonePolicy,
+		FilterSubjects: u.subjects,
+		MemoryStorage:  true,
+		Replicas:       1,
+		Metadata:       metadata(kindQueue, u.clientID),
+	}
+	_, err := q.js.CreateConsumer(ctx, q.config.Names.Stream, config)
+	if errors.Is(err, natsjs.ErrConsumerExists) {
+		err = u.update(ctx, config)
+	}
+	if err != nil {
+		return clientErr(err)
+	}
+	return u.reset(ctx, after)
+}
+
+// update gives a consumer that exists our filters.
+func (u *Queue) update(ctx context.Context, config natsjs.ConsumerConfig) error {
+	q := u.queues
+	consumer, err := q.js.Consumer(ctx, q.config.Names.Stream, u.name)
+	if err != nil {
+		return err
+	}
+	info := consumer.CachedInfo()
+	if err := q.ours(info, u.clientID); err != nil {
+		return err
+	}
+	present := info.Config.FilterSubjects
+	if info.Config.FilterSubject != "" {
+		present = []string{info.Config.FilterSubject}
+	}
+	if slices.Equal(present, u.subjects) && info.Config.AckPolicy == natsjs.AckNonePolicy {
+		return nil
+	}
+	_, err = q.js.UpdateConsumer(ctx, q.config.Names.Stream, config)
+	return err
+}
+
+// reset puts the consumer right after a sequence.
+func (u *Queue) reset(ctx context.Context, after uint64) error {
+	// 0 would mean the ack floor; after+1 never is.
+	if _, err := u.queues.js.ResetConsumerToSequence(ctx, u.queues.config.Names.Stream, u.name, after+1); err != nil {
+		return clientErr(err)
+	}
+	u.position, u.fetched, u.lost = after, 0, false
+	return nil
+}
+
+// Pending implements sessions.Queue.
+func (u *Queue) Pending(ctx context.Context) (uint64, error) {
+	consumer, err := u.queues.js.Consumer(ctx, u.queues.config.Names.Stream, u.name)
+	if err != nil {
+		return 0, clientErr(err)
+	}
+	return consumer.CachedInfo().NumPending, nil
+}
+
+// Fetch implements sessions.Queue.
+//
+// An empty answer of the consumer is no proof: it counts what waits behind the log's back, and may answer before it has
+// noticed the last messages. So the log itself is asked for a message that matches.
+func (u *Queue) Fetch(ctx context.Context, max int) ([]sessions.Entry, error) {
+	wait := time.Duration(0)
+	for {
+		if err := u.recover(ctx); err != nil {
+			return nil, err
+		}
+		entries, err := u.pull(ctx, min(max, maxAnswers), wait)
+		if len(entries) > 0 {
+			return entries, nil // an error, if there was one, has set lost
+		}
+		if errors.Is(err, errConsumerGone) {
+			u.lost = true // it was in memory: the server has restarted, or somebody deleted it
+			if err := u.open(ctx, u.position); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		empty, err := u.provenEmpty(ctx)
+		if empty || err != nil {
+			return nil, err
+		}
+		wait = time.Second
+	}
+}
+
+// recover puts a consumer whose place is not certain back to where we are.
+func (u *Queue) recover(ctx context.Context) error {
+	if !u.lost {
+		return nil
+	}
+	u.queues.log.stats.QueueResets.Add(1)
+	err := u.reset(ctx, u.position)
+	if errors.Is(err, sessions.ErrNotFound) || errors.Is(err, nats.ErrNoResponders) {
+		err = u.open(ctx, u.position)
+	}
+	return err
+}
+
+var errConsumerGone = errors.New("consumer is gone")
+
+// pull asks for messages; wait is how long to wait for the first.
+func (u *Queue) pull(ctx context.Context, max int, wait time.Duration) ([]sessions.Entry, error) {
+	request := fmt.Appendf(nil, `{"batch":%d,"no_wait":true,"expires":%d}`, max, wait)
+	if wait == 0 {
+		request = fmt.Appendf(nil, `{"batch":%d,"no_wait":true}`, max)
+	}
+	var entries []sessions.Entry
+	var failure error
+	err := u.queues.log.reader.inboxes.request(ctx, "$JS.API.CONSUMER.MSG.NEXT."+u.queues.config.Names.Stream+"."+u.name, request,
+		func(m *nats.Msg) (done bool) {
+			d, ok := parseDelivery(m.Reply)
+			if !ok {
+				failure = pullEnd(m)
+				return true
+			}
+			if d.consumerSequence != u.fetched+1 {
+				u.lost = true // somebody else pulls from it, or an answer was lost
+			}
+			if u.lost {
+				return false
+			}
+			u.fetched++
+			u.position = d.streamSequence
+			e := sessions.Entry{Position: sessions.Position{Sequence: d.streamSequence, Time: d.time}, QueuedAfter: d.pending}
+			u.queues.log.fill(&e, m.Subject, m.Header, m.Data)
+			entries = append(entries, e)
+			return len(entries) == max
+		})
+	if err != nil {
+		u.lost = true // what is still under way will not reach us
+		return entries, err
+	}
+	return entries, failure
+}
+
+// pullEnd is what a status at the end of a pull means.
+func pullEnd(m *nats.Msg) error {
+	switch code := status(m); code {
+	case 404, 408:
+		return nil
+	case 503:
+		return errConsumerGone
+	case 409: // deleted, or the server shuts down
+		return errConsumerGone
+	default:
+		return fmt.Errorf("%w: consumer answered %d %s", sessions.ErrUnavailable, code, m.Header.Get("Description"))
+	}
+}
+
+// provenEmpty reports whether no message after position matches.
+func (u *Queue) provenEmpty(ctx context.Context) (bool, error) {
+	for _, subject := range u.subjects {
+		_, err := u.queues.log.reader.get(ctx, getRequest{Sequence: u.position + 1, NextFor: subject})
+		if !errors.Is(err, sessions.ErrNotFound) {
+			return false, err
+		}
+	}
+	return true, nil
+}

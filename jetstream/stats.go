@@ -1,0 +1,27 @@
+package jetstream
+
+import "sync/atomic"
+
+// Stats count what storage passed over. Safe for concurrent use.
+type Stats struct {
+	// Undecodable entries of the log: their subject is no topic.
+	Undecodable atomic.Uint64
+	// Trimmed sequences: the reader found them gone from the log.
+	Trimmed atomic.Uint64
+	// InvalidHeaders of messages, whose value made no sense.
+	InvalidHeaders atomic.Uint64
+	// InvalidRecords of sessions: the client identifier could not be told.
+	InvalidRecords atomic.Uint64
+	// InvalidRetained messages in the bucket: key or header made no sense.
+	InvalidRetained atomic.Uint64
+	// ForeignReplies that arrived at a publisher and were no PubAck of ours.
+	ForeignReplies atomic.Uint64
+	// AckTimeouts and ConnectionLosses: writes whose outcome stayed unknown.
+	AckTimeouts, ConnectionLosses atomic.Uint64
+	// ReaderRestarts of the log reader: gap, missed heartbeats or a new connection.
+	ReaderRestarts atomic.Uint64
+	// LogReplacements: the log was found cut or made anew.
+	LogReplacements atomic.Uint64
+	// QueueResets: a session's queue had lost its place and was put back to it.
+	QueueResets atomic.Uint64
+}

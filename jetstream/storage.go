@@ -1,0 +1,81 @@
+package jetstream
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+)
+
+// Storage is everything that is kept in JetStream, ready for use.
+type Storage struct {
+	log      *Log
+	store    *Store
+	queues   *Queues
+	retained *RetainedStore
+	stats    *Stats
+	// messages writes to the log, state to everything else.
+	messages, state *publisher
+}
+
+// Open makes or checks the streams and buckets and opens them over a connection, which it does not own. The connection
+// should not buffer while it is reconnecting (Connect makes such): a write that is sent late would be reported as lost.
+func Open(ctx context.Context, nc *nats.Conn, c Config) (*Storage, error) {
+	if err := c.Validate(); err != nil {
+		return nil, fmt.Errorf("jetstream: %w", err)
+	}
+	if err := EnsureTopology(ctx, nc, c); err != nil {
+		return nil, err
+	}
+	js, err := natsjs.New(nc)
+	if err != nil {
+		return nil, clientErr(err)
+	}
+	stats := new(Stats)
+	reader := func(stream string) streamReader {
+		return streamReader{inboxes: &inboxes{nc: nc, timeout: c.AckTimeout}, stream: stream}
+	}
+	log := &Log{config: &c, nc: nc, js: js, reader: reader(c.Names.Stream), stats: stats, prefix: c.Names.Subjects + "."}
+	if log.publisher, err = newPublisher(nc, &c, stats, log.appended); err != nil {
+		return nil, err
+	}
+	state, err := newPublisher(nc, &c, stats, func(uint64) {})
+	if err != nil {
+		log.publisher.close()
+		return nil, err
+	}
+	return &Storage{
+		log: log,
+		store: &Store{
+			config: &c, js: js, publisher: state, stats: stats,
+			records: reader(bucketStream(c.Names.SessionBucket)), journals: reader(c.Names.JournalStream),
+		},
+		queues:   &Queues{config: &c, js: js, log: log},
+		retained: &RetainedStore{config: &c, publisher: state, reader: reader(bucketStream(c.Names.RetainedBucket)), stats: stats},
+		stats:    stats,
+		messages: log.publisher,
+		state:    state,
+	}, nil
+}
+
+// Log is the log of messages.
+func (s *Storage) Log() *Log { return s.log }
+
+// Store keeps session records, journals and checkpoints.
+func (s *Storage) Store() *Store { return s.store }
+
+// Queues are the sessions' durable consumers.
+func (s *Storage) Queues() *Queues { return s.queues }
+
+// Retained keeps the retained messages.
+func (s *Storage) Retained() *RetainedStore { return s.retained }
+
+// Stats count what storage passed over.
+func (s *Storage) Stats() *Stats { return s.stats }
+
+// Close fails the writes that are unanswered and returns when all sinks were told. End every Tail before.
+func (s *Storage) Close() {
+	s.messages.close()
+	s.state.close()
+}

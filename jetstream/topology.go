@@ -1,0 +1,169 @@
+package jetstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+)
+
+// The metadata by which we know our own streams and consumers.
+const (
+	metadataKind     = "dunlin.kind"
+	metadataFormat   = "dunlin.format"
+	metadataClientID = "dunlin.client_id"
+
+	// format is the version of what is in our streams.
+	format = "1"
+
+	kindLog      = "log"
+	kindJournal  = "journal"
+	kindSessions = "sessions"
+	kindRetained = "retained"
+	kindQueue    = "queue"
+)
+
+func metadata(kind, clientID string) map[string]string {
+	m := map[string]string{metadataKind: kind, metadataFormat: format}
+	if kind == kindQueue {
+		m[metadataClientID] = clientID
+	}
+	return m
+}
+
+// maxConsumers lifts the limit of 1,000 that the server sets on a stream that names none.
+const maxConsumers = 1 << 30
+
+// duplicateWindow is how long the log knows the identity of a message.
+const duplicateWindow = 2 * time.Minute
+
+// ErrTopology: a stream or bucket of ours has a shape that we cannot work with.
+var ErrTopology = errors.New("unsuitable stream")
+
+// bucketStream is the stream behind a KV bucket.
+func bucketStream(bucket string) string { return "KV_" + bucket }
+
+// EnsureTopology makes the streams and buckets that are missing and checks those that exist. Of those that we made it
+// updates the limits; anything else that differs is an error which says what.
+func EnsureTopology(ctx context.Context, nc *nats.Conn, c Config) error {
+	js, err := natsjs.New(nc)
+	if err != nil {
+		return clientErr(err)
+	}
+	for _, want := range topology(&c) {
+		if err := ensureStream(ctx, js, want); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// topology is what we need.
+func topology(c *Config) []natsjs.StreamConfig {
+	n := c.Names
+	base := natsjs.StreamConfig{
+		Retention: natsjs.LimitsPolicy, Storage: natsjs.FileStorage, Discard: natsjs.DiscardOld, Replicas: 1,
+		MaxConsumers: maxConsumers, MaxMsgs: -1, MaxBytes: -1, MaxMsgsPerSubject: -1, MaxMsgSize: -1,
+		Duplicates: duplicateWindow, AllowDirect: true,
+	}
+	log := base
+	log.Name, log.Subjects, log.Metadata = n.Stream, []string{n.Subjects + ".>"}, metadata(kindLog, "")
+	log.Description = "MQTT messages at QoS 1 and 2: topic a/b is subject " + n.Subjects + ".a.b"
+	log.MaxAge, log.MaxBytes = c.MaxAge, c.MaxBytes
+
+	journal := base
+	journal.Name, journal.Metadata = n.JournalStream, metadata(kindJournal, "")
+	journal.Description = "delivery state of MQTT sessions"
+	journal.Subjects = []string{n.JournalSubjects + ".>", n.CheckpointSubjects + ".>"}
+	journal.MaxMsgsPerSubject, journal.AllowMsgTTL = 1, true
+
+	bucket := func(name, kind, description string) natsjs.StreamConfig {
+		b := base
+		b.Name, b.Subjects = bucketStream(name), []string{"$KV." + name + ".>"}
+		b.Description, b.Metadata = description, metadata(kind, "")
+		b.MaxMsgsPerSubject, b.AllowMsgTTL = 1, true
+		b.Discard, b.AllowRollup, b.DenyDelete = natsjs.DiscardNew, true, true // as KV clients expect
+		return b
+	}
+	records := bucket(n.SessionBucket, kindSessions, "MQTT sessions")
+	retained := bucket(n.RetainedBucket, kindRetained, "retained MQTT messages: topic a/b is key a.b")
+	retained.SubjectDeleteMarkerTTL = c.TombstoneTTL // tells watchers of the bucket what message expiry took
+	return []natsjs.StreamConfig{log, journal, records, retained}
+}
+
+func ensureStream(ctx context.Context, js natsjs.JetStream, want natsjs.StreamConfig) error {
+	stream, err := js.Stream(ctx, want.Name)
+	if errors.Is(err, natsjs.ErrStreamNotFound) {
+		if _, err = js.CreateStream(ctx, want); err != nil {
+			return fmt.Errorf("create stream %s: %w", want.Name, clientErr(err))
+		}
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("look up stream %s: %w", want.Name, clientErr(err))
+	}
+	have := stream.CachedInfo().Config
+	if err := checkShape(have, want); err != nil {
+		return err
+	}
+	if have.Metadata[metadataKind] == "" {
+		return nil // not ours: fit for use, and left as it is
+	}
+	if have.Metadata[metadataKind] != want.Metadata[metadataKind] || have.Metadata[metadataFormat] != format {
+		return fmt.Errorf("%w: %s holds %s in format %s, we need %s in format %s", ErrTopology, want.Name,
+			have.Metadata[metadataKind], have.Metadata[metadataFormat], want.Metadata[metadataKind], format)
+	}
+	return updateLimits(ctx, js, have, want)
+}
+
+// updateLimits sets the limits that the configuration names on a stream of ours, and nothing else.
+func updateLimits(ctx context.Context, js natsjs.JetStream, have, want natsjs.StreamConfig) error {
+	if have.MaxAge == want.MaxAge && have.MaxBytes == want.MaxBytes && have.SubjectDeleteMarkerTTL == want.SubjectDeleteMarkerTTL {
+		return nil
+	}
+	have.MaxAge, have.MaxBytes, have.SubjectDeleteMarkerTTL = want.MaxAge, want.MaxBytes, want.SubjectDeleteMarkerTTL
+	if _, err := js.UpdateStream(ctx, have); err != nil {
+		return fmt.Errorf("update limits of stream %s: %w", want.Name, clientErr(err))
+	}
+	return nil
+}
+
+// checkShape reports the first field in which a stream differs from what we rely on.
+func checkShape(have, want natsjs.StreamConfig) error {
+	fields := []struct {
+		name       string
+		have, want any
+	}{
+		{"subjects", fmt.Sprint(have.Subjects), fmt.Sprint(want.Subjects)},
+		{"retention", have.Retention, want.Retention},
+		{"storage", have.Storage, want.Storage},
+		{"discard", have.Discard, want.Discard},
+		{"num_replicas", have.Replicas, want.Replicas},
+		{"max_consumers", min(have.MaxConsumers, maxConsumers), maxConsumers},
+		{"max_msgs", have.MaxMsgs, want.MaxMsgs},
+		{"max_msg_size", have.MaxMsgSize, want.MaxMsgSize},
+		{"max_msgs_per_subject", have.MaxMsgsPerSubject, want.MaxMsgsPerSubject},
+		{"discard_new_per_subject", have.DiscardNewPerSubject, want.DiscardNewPerSubject},
+		{"duplicate_window", have.Duplicates, want.Duplicates},
+		{"allow_direct", have.AllowDirect, want.AllowDirect},
+		{"allow_msg_ttl", have.AllowMsgTTL, want.AllowMsgTTL},
+		{"allow_rollup_hdrs", have.AllowRollup, want.AllowRollup},
+		{"allow_msg_schedules", have.AllowMsgSchedules, false},
+		{"allow_msg_counter", have.AllowMsgCounter, false},
+		{"no_ack", have.NoAck, false},
+		{"sealed", have.Sealed, false},
+		{"mirror", have.Mirror != nil, false},
+		{"sources", len(have.Sources) > 0, false},
+		{"subject_transform", have.SubjectTransform != nil, false},
+		{"persist_mode", have.PersistMode, want.PersistMode},
+	}
+	for _, f := range fields {
+		if f.have != f.want {
+			return fmt.Errorf("%w: %s has %s %v, we need %v: change it, or give us another name", ErrTopology, want.Name, f.name, f.have, f.want)
+		}
+	}
+	return nil
+}
