@@ -11,10 +11,10 @@ import (
 	"time"
 	"unsafe"
 
-	"pgregory.net/rapid"
-
 	"dunlin/mqttcodec"
 	"dunlin/sessions"
+
+	"pgregory.net/rapid"
 )
 
 var retainedAt = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -215,19 +215,18 @@ func fill(v reflect.Value) (memory []unsafe.Pointer) {
 
 // memoryOf is the memory that strings and slices below v refer to.
 func memoryOf(v reflect.Value) (memory []unsafe.Pointer) {
-	switch v.Kind() {
-	case reflect.String:
+	isTime := v.Type() == reflect.TypeFor[time.Time]()
+	switch kind := v.Kind(); {
+	case kind == reflect.String:
 		memory = append(memory, unsafe.Pointer(unsafe.StringData(v.String())))
-	case reflect.Slice:
+	case kind == reflect.Slice:
 		memory = append(memory, v.UnsafePointer())
 		for i := range v.Len() {
 			memory = append(memory, memoryOf(v.Index(i))...)
 		}
-	case reflect.Struct:
-		if v.Type() != reflect.TypeFor[time.Time]() {
-			for i := range v.NumField() {
-				memory = append(memory, memoryOf(v.Field(i))...)
-			}
+	case kind == reflect.Struct && !isTime:
+		for i := range v.NumField() {
+			memory = append(memory, memoryOf(v.Field(i))...)
 		}
 	}
 	return memory
