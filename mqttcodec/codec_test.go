@@ -18,25 +18,22 @@ func corpus() []example {
 }
 
 func TestEveryPacketComesBackAsItWent(t *testing.T) {
-	for _, v := range []Version{V31, V311, V5} {
-		t.Run(fmt.Sprint(v), func(t *testing.T) {
-			rapid.Check(t, func(t *rapid.T) {
-				p := anyPacket(t, v)
-				b, err := Append(nil, v, p)
-				if err != nil {
-					t.Fatal(err)
-				}
-				if size, err := Size(v, p); size != len(b) || err != nil {
-					t.Fatalf("Size is %d, %v; Append wrote %d", size, err, len(b))
-				}
-				if n, err := FrameLength(b, len(b)); n != len(b) || err != nil {
-					t.Fatalf("FrameLength is %d, %v, want %d", n, err, len(b))
-				}
-				got, err := Decode(v, b)
-				if err != nil || !reflect.DeepEqual(got, p) {
-					t.Fatalf("%v\n got %+v\nwant %+v", err, got, p)
-				}
-			})
+	for _, v := range versions {
+		eachKind(t, v, func(t *rapid.T, p Packet) {
+			b, err := Append(nil, v, p)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if size, err := Size(v, p); size != len(b) || err != nil {
+				t.Fatalf("Size is %d, %v; Append wrote %d", size, err, len(b))
+			}
+			if n, err := FrameLength(b, len(b)); n != len(b) || err != nil {
+				t.Fatalf("FrameLength is %d, %v, want %d", n, err, len(b))
+			}
+			got, err := Decode(v, b)
+			if err != nil || !reflect.DeepEqual(got, p) {
+				t.Fatalf("%v\n got %+v\nwant %+v", err, got, p)
+			}
 		})
 	}
 }
