@@ -148,6 +148,25 @@ func (s *Session) queues() bool {
 	return false
 }
 
+// onAwake settles a stored session: what recovery found out about its past becomes durable, and what is overdue happens.
+func (s *Session) onAwake(now time.Time, dst []Effect) []Effect {
+	if s.state != stateDetached {
+		return dst
+	}
+	if s.foreign {
+		s.foreign = false
+		s.record.want()
+		s.journalNow()
+	}
+	if s.will != nil && !s.willDue().After(now) {
+		dst = s.fireWill(now, dst)
+	}
+	if s.expired(now) {
+		dst = s.end(now, dst)
+	}
+	return dst
+}
+
 func (s *Session) expired(now time.Time) bool {
 	return s.expiry != Never && !now.Before(s.detachedAt.Add(s.expiry))
 }

@@ -116,7 +116,7 @@ const (
 	DropSlowConsumer DropReason = "slow_consumer"    // QoS 0, or a session without expiry, to a client that does not read
 	DropTrimmed      DropReason = "trimmed"          // gone from the log before it was delivered
 	DropNotStored    DropReason = "not_stored"       // QoS 0 (retained, or queued) that storage refused
-	DropRefused       DropReason = "refused"         // a topic that nobody may publish to
+	DropRefused      DropReason = "refused"          // a topic that nobody may publish to
 	DropReplaced     DropReason = "log_replaced"     // in flight from a log that was cut or made anew
 )
 

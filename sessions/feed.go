@@ -47,11 +47,6 @@ func (s *Session) position() Position {
 
 func (s *Session) clearBacklog() { s.backlog, s.backlogBytes = nil, 0 }
 
-func (s *Session) nextLoad() uint64 {
-	s.fetch.token++
-	return s.fetch.token
-}
-
 // resumeFeed starts to feed a new connection: from where the session was left, if something is queued for it.
 func (s *Session) resumeFeed(dst []Effect) []Effect {
 	if s.queues() {

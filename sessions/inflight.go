@@ -70,7 +70,7 @@ func (s *Session) resumeInflight(dst []Effect) []Effect {
 	if len(gone) == 0 {
 		return dst
 	}
-	s.loading = s.nextLoad()
+	s.loading = s.nextWork()
 	return append(dst, Load{Token: s.loading, Sequences: gone})
 }
 

@@ -85,7 +85,11 @@ type Fetched struct {
 	Err  error
 }
 
-// Left answers Leave: everything that matches up to Position was handed over before.
+// Overrun: the session was handed more than it took, so the live feed has stopped after what was handed over.
+type Overrun struct{}
+
+// Left answers Leave: everything that matches up to Position was handed over before. It is the zero Position when the
+// feed had stopped earlier.
 type Left struct{ Position Position }
 
 // Loaded answers Load. Messages that are gone are missing.
@@ -108,6 +112,10 @@ type TimerFired struct {
 
 // Congestion: the client's connection has more unsent bytes than it should, or no longer so.
 type Congestion struct{ Congested bool }
+
+// Awake: the session was taken from storage without a client asking for it, because it has something to do: a deadline
+// has come, or its last owner died.
+type Awake struct{}
 
 // Shutdown: the node is going down. The client may come back to another, or later.
 type Shutdown struct{}
@@ -137,6 +145,8 @@ func (Delivered) input()      {}
 func (Routed) input()         {}
 func (Fetched) input()        {}
 func (Left) input()           {}
+func (Overrun) input()        {}
+func (Awake) input()          {}
 func (Loaded) input()         {}
 func (JournalTurn) input()    {}
 func (TimerFired) input()     {}

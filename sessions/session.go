@@ -154,6 +154,9 @@ func (s *Session) Quiet() bool {
 		s.record.quiet() && s.journal.quiet() && !s.journalLazy && s.subscriptionWork.idle()
 }
 
+// Pending is how many messages of the client, and wills, are on their way into the log.
+func (s *Session) Pending() int { return len(s.pending) }
+
 func (s *Session) becomeAbsent() {
 	s.state = stateAbsent
 	s.incarnation = ""
@@ -207,6 +210,13 @@ func (s *Session) Step(now time.Time, in Input, dst []Effect) []Effect {
 		return s.onRouted(now, in, dst)
 	case Fetched:
 		return s.onFetched(now, in, dst)
+	case Overrun:
+		if s.mode == modeLive {
+			dst = s.fallBehind(dst)
+		}
+		return dst
+	case Awake:
+		return s.onAwake(now, dst)
 	case Left:
 		return s.onLeft(in, dst)
 	case Loaded:

@@ -1,0 +1,217 @@
+package actors
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+	"github.com/google/uuid"
+
+	"dunlin/sessions"
+)
+
+// Storage is what the broker needs of storage. cmd introduces them to each other.
+type Storage struct {
+	Log      sessions.Log
+	Store    sessions.Store
+	Queues   sessions.Queues
+	Retained sessions.RetainedStore
+}
+
+// maxWork bounds the storage calls that wait for an answer at the same time.
+const maxWork = 64
+
+// Broker is the running broker of one node.
+type Broker struct {
+	cfg     Config
+	storage Storage
+	log     *slog.Logger
+	stats   Stats
+
+	system    *actor.ActorSystem
+	guardian  actor.SupervisorStrategy
+	wheel     *timerWheel
+	turns     *journalTurns
+	directory *directory
+	router    *router
+	retainer  *retainer
+	parking   *parking
+	recovered recovered
+
+	listener    net.Listener
+	connections connectionSet
+	serial      atomic.Uint64
+	slots       chan struct{}
+	// settling counts stored sessions that still have to be settled after a start.
+	settling sync.WaitGroup
+
+	// running ends with cancel; tasks are the goroutines that then end.
+	running context.Context
+	cancel  context.CancelFunc
+	tasks   sync.WaitGroup
+	failed  chan struct{}
+	failure error
+	failing sync.Once
+}
+
+// Start reads what storage holds, takes up the log, and listens. ctx bounds the start alone.
+func Start(ctx context.Context, cfg Config, storage Storage, log *slog.Logger) (*Broker, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	b := &Broker{
+		cfg: cfg, storage: storage, log: log,
+		slots:  make(chan struct{}, maxWork),
+		failed: make(chan struct{}),
+	}
+	listener, err := listen(cfg.Listen)
+	if err != nil {
+		return nil, err
+	}
+	b.listener = listener
+	b.system = newActorSystem(log)
+	b.guardian = newGuardian(b.onFailure)
+	b.directory = newDirectory(b)
+	b.parking = newParking(b)
+	b.retainer = newRetainer(storage.Retained, log)
+	b.connections.open = map[*connection]struct{}{}
+	found, err := b.readStorage(ctx)
+	if err != nil {
+		_ = listener.Close()
+		return nil, fmt.Errorf("read what is stored: %w", err)
+	}
+	b.running, b.cancel = context.WithCancel(context.Background())
+	b.wheel = newTimerWheel(50*time.Millisecond, time.Now)
+	b.turns = newJournalTurns()
+	b.enter(found)
+	b.task(func() { b.tail(b.router.Head().Sequence) })
+	b.task(func() { b.parking.run(b.running) })
+	b.task(func() { b.keepCheckpoint(found.checkpoints) })
+	b.task(b.reportDrops)
+	b.task(b.accept)
+	return b, nil
+}
+
+// Addr is where MQTT clients connect.
+func (b *Broker) Addr() string { return b.listener.Addr().String() }
+
+// Stats counts what the broker does.
+func (b *Broker) Stats() *Stats { return &b.stats }
+
+// Failed is closed when the broker cannot go on; Err then tells why.
+func (b *Broker) Failed() <-chan struct{} { return b.failed }
+
+// Err is why the broker failed, nil before.
+func (b *Broker) Err() error {
+	select {
+	case <-b.failed:
+		return b.failure
+	default:
+		return nil
+	}
+}
+
+// Shutdown stops accepting, tells every client to come back later (5.0: 0x8B), makes durable what their sessions were
+// promised, and stops. It returns when that is done, or when ctx ends: what was acknowledged is durable all the same.
+func (b *Broker) Shutdown(ctx context.Context) error {
+	_ = b.listener.Close()
+	b.directory.each(sessions.Shutdown{})
+	err := b.awaitSessions(ctx)
+	b.connections.abortAll()
+	b.saveCheckpoint(ctx)
+	b.cancel()
+	b.tasks.Wait()
+	b.turns.stop()
+	b.wheel.Stop()
+	b.system.Shutdown()
+	return errors.Join(err, b.Err())
+}
+
+// awaitSessions waits until no session actor is left.
+func (b *Broker) awaitSessions(ctx context.Context) error {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for b.directory.live.Load() > 0 {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("%d sessions not flushed: %w", b.directory.live.Load(), ctx.Err())
+		}
+	}
+	return nil
+}
+
+// task runs f until the broker stops.
+func (b *Broker) task(f func()) {
+	b.tasks.Add(1)
+	go func() {
+		defer b.tasks.Done()
+		f()
+	}()
+}
+
+// work runs a storage call that waits for its answer, outside of any actor. At most maxWork run; the others wait.
+func (b *Broker) work(f func(ctx context.Context)) {
+	b.task(func() {
+		select {
+		case b.slots <- struct{}{}:
+			defer func() { <-b.slots }()
+		case <-b.running.Done():
+		}
+		ctx, cancel := context.WithTimeout(b.running, 10*time.Second)
+		defer cancel()
+		f(ctx)
+	})
+}
+
+// tail hands the log to the router until the broker stops.
+func (b *Broker) tail(after uint64) {
+	if err := b.storage.Log.Tail(b.running, after, b.router.deliver); err != nil && b.running.Err() == nil {
+		b.fail(fmt.Errorf("the log cannot be read any more: %w", err))
+	}
+}
+
+// fail ends the broker: it cannot do what it promises.
+func (b *Broker) fail(err error) {
+	b.failing.Do(func() {
+		b.failure = err
+		b.log.Error("broker failed", "err", err)
+		close(b.failed)
+	})
+}
+
+// onFailure counts an actor that panicked. The client's connection ends with it; nothing else does.
+func (b *Broker) onFailure(pid *actor.PID, reason any) {
+	b.stats.actorFailures.Add(1)
+	b.log.Error("actor failed", "actor", pid.Id, "reason", reason, "stack", string(debug.Stack()))
+}
+
+// nonce is unique among all CONNECTs of all nodes.
+func (b *Broker) nonce() string { return uuid.NewString() }
+
+// reportDrops logs, at most once a minute, what was dropped and why.
+func (b *Broker) reportDrops() {
+	tick := time.NewTicker(time.Minute)
+	defer tick.Stop()
+	last := map[sessions.DropReason]uint64{}
+	for {
+		select {
+		case <-b.running.Done():
+			return
+		case <-tick.C:
+		}
+		for reason, n := range b.stats.Drops() {
+			if n > last[reason] {
+				b.log.Warn("messages dropped", "reason", reason, "in_last_minute", n-last[reason], "since_start", n)
+				last[reason] = n
+			}
+		}
+	}
+}

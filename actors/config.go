@@ -1,0 +1,82 @@
+package actors
+
+import (
+	"fmt"
+	"net"
+	"time"
+
+	"dunlin/sessions"
+)
+
+// Config says how the broker runs. Immutable after New.
+type Config struct {
+	// Listen is the address of the MQTT listener, HOST:PORT; port 0 picks one.
+	Listen string
+	// Sessions is what all sessions share.
+	Sessions sessions.Config
+	// MaxConnections bounds the open network connections; more are closed on arrival.
+	MaxConnections int
+	// ConnectTimeout is how long a network connection may take until its CONNECT is answered. (3.1.4)
+	ConnectTimeout time.Duration
+	// WriteTimeout is how long a client may take nothing before its connection is given up.
+	WriteTimeout time.Duration
+	// InboundMessages and InboundBytes bound what one connection has sent and is not stored yet. Past them its socket is not read.
+	InboundMessages, InboundBytes int
+	// OutboundBytes is how much may wait for one client to read; past it QoS 0 is dropped and nothing more is sent.
+	OutboundBytes int
+	// RingBytes is how much of the end of the log is kept in memory for sessions that are a little behind.
+	RingBytes int
+	// MaxParkedQueues bounds the durable queues made for offline sessions; the most recent sessions have one.
+	MaxParkedQueues int
+	// ParkRate is how many queues are made a second.
+	ParkRate int
+	// MaxRetained bounds the retained messages.
+	MaxRetained int
+}
+
+// DefaultConfig listens on the loopback address.
+func DefaultConfig(boot string) Config {
+	return Config{
+		Listen:          "127.0.0.1:1883",
+		Sessions:        sessions.DefaultConfig(boot),
+		MaxConnections:  100_000,
+		ConnectTimeout:  10 * time.Second,
+		WriteTimeout:    30 * time.Second,
+		InboundMessages: 1024,
+		InboundBytes:    1 << 20,
+		OutboundBytes:   1 << 20,
+		RingBytes:       64 << 20,
+		MaxParkedQueues: 1000,
+		ParkRate:        50,
+		MaxRetained:     1_000_000,
+	}
+}
+
+// Validate reports the first setting that makes no sense.
+func (c *Config) Validate() error {
+	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
+		return fmt.Errorf("listen address %q: %w", c.Listen, err)
+	}
+	for _, bound := range []struct {
+		name  string
+		value int
+	}{
+		{"maximum of connections", c.MaxConnections},
+		{"connect timeout", int(c.ConnectTimeout)},
+		{"write timeout", int(c.WriteTimeout)},
+		{"inbound messages", c.InboundMessages},
+		{"inbound bytes", c.InboundBytes},
+		{"outbound bytes", c.OutboundBytes},
+		{"ring bytes", c.RingBytes},
+		{"park rate", c.ParkRate},
+		{"maximum of retained messages", c.MaxRetained},
+	} {
+		if bound.value <= 0 {
+			return fmt.Errorf("%s %d is not positive", bound.name, bound.value)
+		}
+	}
+	if c.MaxParkedQueues < 0 {
+		return fmt.Errorf("maximum of parked queues %d is negative", c.MaxParkedQueues)
+	}
+	return c.Sessions.Validate()
+}

@@ -1,0 +1,188 @@
+package actors
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"dunlin/mqttcodec"
+	"dunlin/sessions"
+)
+
+// connection is one network connection: the connection actor, which encodes and writes, and its reader, a goroutine that
+// reads and decodes. It knows bytes and packets; what they mean is the session's business.
+type connection struct {
+	id      sessions.ConnectionID
+	broker  *Broker
+	socket  net.Conn
+	inflow  *inflow
+	pid     *actor.PID
+	mailbox *mailbox
+	// version is set by the reader before the first packet goes to a session.
+	version mqttcodec.Version
+
+	// unsent is how many bytes wait to be written: added to by the session actor, taken off by the connection actor.
+	unsent atomic.Int64
+	// congested: the session was told to hold back and waits for decongested.
+	congested atomic.Bool
+	// session is who gets the packets, nil before CONNECT.
+	session atomic.Pointer[sessionRef]
+	// answered: CONNACK is on its way, so the connect timeout is over.
+	answered atomic.Bool
+	closing  atomic.Bool
+
+	// Owned by the connection actor.
+	buffer    *[]byte
+	deadline  time.Time
+	broken    bool
+	closeOnce sync.Once
+}
+
+// writeBuffers lends the buffers in which packets are encoded, so that an idle connection has none.
+var writeBuffers = sync.Pool{New: func() any { b := make([]byte, 0, 4<<10); return &b }}
+
+const (
+	// writeChunk is how much is gathered before it is written without waiting for Idle.
+	writeChunk = 64 << 10
+	// pooledBuffer is the largest write buffer that is kept.
+	pooledBuffer = 256 << 10
+	// lingerTimeout is how long a closed connection waits for the client to read the last packets.
+	lingerTimeout = 2 * time.Second
+)
+
+// Receive implements actor.Actor.
+func (c *connection) Receive(ctx actor.Context) {
+	switch m := ctx.Message().(type) {
+	case *outbound:
+		c.encode(m)
+	case *Idle:
+		c.flush()
+		c.returnBuffer()
+	case *actor.Stopping:
+		defer recoverStopping(c.pid, c.broker.onFailure)
+		c.flush()
+		c.closeSocket()
+	}
+}
+
+// encode gathers packets; a close behind them writes them first.
+func (c *connection) encode(m *outbound) {
+	if !c.broken {
+		if c.buffer == nil {
+			c.buffer = writeBuffers.Get().(*[]byte)
+		}
+		for _, p := range m.packets {
+			b, err := mqttcodec.Append(*c.buffer, c.version, p)
+			if err != nil {
+				c.broker.log.Error("packet does not encode", "connection", c.id, "packet", fmt.Sprintf("%T", p), "err", err)
+				continue
+			}
+			*c.buffer = b
+			if len(b) >= writeChunk {
+				c.flush()
+			}
+		}
+	}
+	if m.close {
+		c.flush()
+		c.linger()
+	}
+	left := c.unsent.Add(-m.bytes)
+	if left < int64(c.broker.cfg.OutboundBytes/2) && c.congested.Swap(false) {
+		if s := c.session.Load(); s != nil {
+			s.post(&decongested{c})
+		}
+	}
+}
+
+// flush writes what was gathered. A client that takes nothing for the write timeout is given up.
+func (c *connection) flush() {
+	if c.buffer == nil || len(*c.buffer) == 0 {
+		return
+	}
+	if !c.broken {
+		now := time.Now()
+		// Moving the deadline costs, so it is moved when it has come near.
+		if timeout := c.broker.cfg.WriteTimeout; c.deadline.Sub(now) < timeout*3/4 {
+			c.deadline = now.Add(timeout)
+			_ = c.socket.SetWriteDeadline(c.deadline) // fails on a closed socket only, as Write then does
+		}
+		n, err := c.socket.Write(*c.buffer)
+		c.broker.stats.bytesSent.Add(uint64(n))
+		if err != nil {
+			c.broken = true
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				c.broker.stats.writeTimeouts.Add(1)
+			}
+			c.abort()
+		}
+	}
+	*c.buffer = (*c.buffer)[:0]
+}
+
+func (c *connection) returnBuffer() {
+	if c.buffer == nil {
+		return
+	}
+	if cap(*c.buffer) <= pooledBuffer {
+		writeBuffers.Put(c.buffer)
+	}
+	c.buffer = nil
+}
+
+// linger ends the connection so that what was written reaches the client: closing a socket with unread bytes in it would
+// reset it and take the last packets along. The reader throws away what still comes, and closes.
+func (c *connection) linger() {
+	if c.closing.Swap(true) {
+		return
+	}
+	c.inflow.close()
+	if half, ok := c.socket.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
+		_ = c.socket.SetReadDeadline(time.Now().Add(lingerTimeout))
+		return
+	}
+	c.closeSocket()
+}
+
+// abort ends the connection at once. Anybody may call it.
+func (c *connection) abort() {
+	c.closing.Store(true)
+	c.inflow.close()
+	c.closeSocket()
+}
+
+func (c *connection) closeSocket() {
+	c.closeOnce.Do(func() { _ = c.socket.Close() })
+}
+
+// send hands packets to the connection actor. Called by the session actor only. It reports whether more waits to be
+// written than should: the session then holds back until it gets decongested.
+func (c *connection) send(packets []mqttcodec.Packet, bytes int64, closeAfter bool) (congested bool) {
+	waiting := c.unsent.Add(bytes)
+	if waiting > int64(c.broker.cfg.OutboundBytes) {
+		congested = true
+		c.congested.Store(true)
+	}
+	c.mailbox.PostUserMessage(&outbound{packets: packets, bytes: bytes, close: closeAfter})
+	return congested
+}
+
+// timerFired gives up a network connection whose CONNECT was not answered in time. (3.1.4)
+func (c *connection) timerFired(uint8, uint32) {
+	if !c.answered.Load() && !c.closing.Load() {
+		c.broker.stats.connectTimeouts.Add(1)
+		c.abort()
+	}
+}
+
+// refuse answers a CONNECT that leads to no session, and closes.
+func (c *connection) refuse(reason mqttcodec.ReasonCode) {
+	c.answered.Store(true)
+	c.send([]mqttcodec.Packet{&mqttcodec.Connack{Reason: reason}}, 0, true)
+}

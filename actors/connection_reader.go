@@ -1,0 +1,226 @@
+package actors
+
+import (
+	"errors"
+	"io"
+	"time"
+
+	"github.com/google/uuid"
+
+	"dunlin/mqttcodec"
+)
+
+const (
+	// idleReadBuffer is what a connection holds while nothing comes.
+	idleReadBuffer = 512
+	// busyReadBuffer is what a reader grows to while its reads fill it; only a larger packet makes it larger.
+	busyReadBuffer = 64 << 10
+)
+
+// read is the connection's reader: it decodes what comes and hands it to the session in batches, one for each read, until
+// the connection ends. Started by the listener; ends with the socket.
+func (c *connection) read() {
+	r := packetReader{connection: c, buffer: make([]byte, idleReadBuffer)}
+	err := r.run()
+	if s := c.session.Load(); s != nil {
+		s.post(&inbound{connection: c, err: err})
+	}
+	c.drain()
+	c.abort()
+	c.broker.connectionEnded(c)
+}
+
+// drain throws away what comes on a connection that is being closed, until the client has closed too.
+func (c *connection) drain() {
+	if !c.closing.Load() {
+		return
+	}
+	var waste [512]byte
+	for {
+		if _, err := c.socket.Read(waste[:]); err != nil {
+			return
+		}
+	}
+}
+
+// packetReader cuts the byte stream into packets. The bytes of complete packets are copied once, out of the read buffer
+// into memory of their own, which the packets alias: so an idle connection pins nothing, and a batch costs one copy.
+type packetReader struct {
+	connection *connection
+	buffer     []byte
+	filled     int
+}
+
+func (r *packetReader) run() error {
+	for {
+		n, err := r.connection.socket.Read(r.buffer[r.filled:])
+		if r.connection.closing.Load() {
+			return io.EOF
+		}
+		r.connection.broker.stats.bytesReceived.Add(uint64(n))
+		r.filled += n
+		if n > 0 {
+			if err := r.take(); err != nil {
+				return err
+			}
+		}
+		if err != nil {
+			return err
+		}
+		if !r.connection.inflow.wait() {
+			return io.EOF
+		}
+	}
+}
+
+// take hands on the complete packets in the buffer. A fault behind them is returned once they are handed on.
+func (r *packetReader) take() error {
+	c := r.connection
+	limit := int(c.broker.cfg.Sessions.MaxPacketSize)
+	end := 0
+	var fault error
+	need := 0
+	for end < r.filled {
+		n, err := mqttcodec.FrameLength(r.buffer[end:r.filled], limit)
+		if err != nil {
+			fault = err
+			break
+		}
+		if n == 0 || end+n > r.filled {
+			need = n
+			break
+		}
+		if c.session.Load() == nil && end > 0 {
+			break // CONNECT decides about what follows
+		}
+		end += n
+		if c.session.Load() == nil {
+			break
+		}
+	}
+	if end > 0 {
+		if err := r.decode(end); err != nil {
+			return err
+		}
+		r.filled = copy(r.buffer, r.buffer[end:r.filled])
+		if fault == nil && r.filled > 0 && need == 0 {
+			return r.take() // behind CONNECT
+		}
+	}
+	if fault != nil {
+		return fault
+	}
+	r.resize(need)
+	return nil
+}
+
+// resize makes room for the next read: large while much comes, and as large as the packet that is being read, but never
+// more than twice what has arrived.
+func (r *packetReader) resize(need int) {
+	size := len(r.buffer)
+	switch {
+	case r.filled == 0 && size > busyReadBuffer:
+		size = idleReadBuffer
+	case r.filled == len(r.buffer):
+		size = min(2*size, max(need, busyReadBuffer))
+		size = max(size, r.filled+1)
+	default:
+		return
+	}
+	buffer := make([]byte, size)
+	copy(buffer, r.buffer[:r.filled])
+	r.buffer = buffer
+}
+
+// decode hands the packets in the first end bytes to the session. A packet that does not decode ends the batch.
+func (r *packetReader) decode(end int) error {
+	c := r.connection
+	frames := append(make([]byte, 0, end), r.buffer[:end]...)
+	if c.session.Load() == nil {
+		return c.connect(frames)
+	}
+	packets := make([]mqttcodec.Packet, 0, 8)
+	var fault error
+	for rest := frames; len(rest) > 0; {
+		n, err := mqttcodec.FrameLength(rest, 0)
+		if err == nil {
+			var p mqttcodec.Packet
+			if p, err = c.decodePacket(rest[:n:n]); err == nil {
+				packets = append(packets, p)
+			}
+		}
+		if err != nil {
+			fault = err
+			break
+		}
+		rest = rest[n:]
+	}
+	if len(packets) > 0 {
+		c.inflow.add(len(packets), end)
+		c.broker.stats.packetsReceived.Add(uint64(len(packets)))
+		c.session.Load().post(&inbound{connection: c, packets: packets, bytes: end})
+	}
+	return fault
+}
+
+// decodePacket decodes one packet and holds it against what a client may send.
+func (c *connection) decodePacket(frame []byte) (mqttcodec.Packet, error) {
+	p, err := mqttcodec.Decode(c.version, frame)
+	if err != nil {
+		return nil, err
+	}
+	if err := mqttcodec.CheckFromClient(p); err != nil {
+		return nil, err
+	}
+	if publish, ok := p.(*mqttcodec.Publish); ok && publish.TopicAlias != 0 {
+		// Our Topic Alias Maximum is 0. [MQTT-3.3.2-9]
+		return nil, &mqttcodec.ProtocolError{Reason: mqttcodec.TopicAliasInvalid, Clause: "MQTT-3.3.2-9", Detail: "topic alias above our Topic Alias Maximum"}
+	}
+	return p, nil
+}
+
+// connect takes the first packet, which must be CONNECT. [MQTT-3.1.0-1]
+func (c *connection) connect(frame []byte) error {
+	if frame[0]>>4 != byte(mqttcodec.TypeConnect) {
+		return errNotConnect
+	}
+	p, err := mqttcodec.Decode(0, frame)
+	packet, ok := p.(*mqttcodec.Connect)
+	if err != nil || !ok {
+		var fault *mqttcodec.ProtocolError
+		if errors.As(err, &fault) && fault.Reason == mqttcodec.UnsupportedProtocolVersion {
+			c.version = mqttcodec.V311
+			c.refuse(fault.Reason) // 0x01 in the old form, which every client can read [MQTT-3.1.2-2]
+		}
+		return err
+	}
+	c.version = packet.Version
+	if packet.Properties.AuthenticationMethod.Present {
+		c.refuse(mqttcodec.BadAuthenticationMethod) // [MQTT-4.12.0-1]
+		return errRefused
+	}
+	assigned := packet.ClientID == ""
+	if assigned {
+		if packet.Version == mqttcodec.V31 || packet.Version == mqttcodec.V311 && !packet.CleanStart {
+			c.refuse(mqttcodec.ClientIdentifierNotValid) // [3.1.1 MQTT-3.1.3-8]
+			return errRefused
+		}
+		packet.ClientID = "dunlin-" + uuid.NewString() // [MQTT-3.1.3-6]
+	}
+	if packet.Will != nil && !c.broker.cfg.Sessions.TopicFits(packet.Will.Topic) {
+		c.refuse(mqttcodec.TopicNameInvalid)
+		return errRefused
+	}
+	c.broker.directory.connect(c, &attach{connection: c, packet: packet, assigned: assigned})
+	return nil
+}
+
+var (
+	errNotConnect = &mqttcodec.ProtocolError{Reason: mqttcodec.ProtocolErrorReason, Clause: "MQTT-3.1.0-1", Detail: "first packet is not CONNECT"}
+	errRefused    = errors.New("connection refused")
+)
+
+// armConnectTimeout gives up the connection if CONNECT is not answered in time.
+func (c *connection) armConnectTimeout() {
+	c.broker.wheel.Schedule(time.Now().Add(c.broker.cfg.ConnectTimeout), c, 0, 0)
+}

@@ -1,0 +1,235 @@
+package actors
+
+import (
+	"fmt"
+	"hash/maphash"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+)
+
+// sessionRef is the address of one session actor: its mailbox. What is posted after the actor stopped is dropped.
+type sessionRef struct{ mailbox *mailbox }
+
+func (r *sessionRef) post(message any) { r.mailbox.PostUserMessage(message) }
+
+// pending is how many messages wait in the mailbox.
+func (r *sessionRef) pending() int { return r.mailbox.UserMessageCount() }
+
+// directory finds the session of a client identifier: its actor while it has one, and the fact that storage holds it. A
+// takeover is one message to one actor, whatever the number of connections that want the same session.
+type directory struct {
+	broker *Broker
+	seed   maphash.Seed
+	shards [64]directoryShard
+	serial atomic.Uint64
+	// live counts session actors.
+	live atomic.Int64
+}
+
+type directoryShard struct {
+	// mu guards entries and what they point to. Spawning and posting happen under it, so that no message is posted to an
+	// actor that has been let go.
+	mu      sync.Mutex
+	entries map[string]*directoryEntry
+}
+
+// directoryEntry is what is known of one client identifier. An entry without actor is a stored session.
+type directoryEntry struct {
+	ref *sessionRef
+	// posted counts the attaches and wakes posted to the actor: it may go only when it has handled them all.
+	posted uint64
+	stored bool
+	// scanFrom, if not 0, is where a log scan has to look for messages that the session's documents may not know.
+	scanFrom uint64
+	// deadline is when the stored session has something to do; armed is the earliest timer on the wheel.
+	deadline, armed time.Time
+}
+
+func newDirectory(b *Broker) *directory {
+	d := &directory{broker: b, seed: maphash.MakeSeed()}
+	for i := range d.shards {
+		d.shards[i].entries = map[string]*directoryEntry{}
+	}
+	return d
+}
+
+func (d *directory) shard(clientID string) *directoryShard {
+	return &d.shards[maphash.String(d.seed, clientID)%uint64(len(d.shards))]
+}
+
+// connect hands a CONNECT to the session actor of its client identifier, which is spawned if there is none.
+func (d *directory) connect(c *connection, m *attach) {
+	s := d.shard(m.packet.ClientID)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ref := d.actorOf(s, m.packet.ClientID)
+	if c.session.CompareAndSwap(nil, ref) || c.session.Load() != ref {
+		c.session.Store(ref)
+	}
+	ref.post(m)
+}
+
+// actorOf returns the actor to post one message to. The shard is locked.
+func (d *directory) actorOf(s *directoryShard, clientID string) *sessionRef {
+	e := s.entries[clientID]
+	if e == nil {
+		e = &directoryEntry{}
+		s.entries[clientID] = e
+	}
+	if e.ref == nil {
+		e.ref = d.spawn(clientID, e)
+		e.posted = 0
+		d.live.Add(1)
+	}
+	e.posted++
+	return e.ref
+}
+
+// spawn makes a session actor. Its name is never used again, so that a message to an old one cannot reach a new one.
+func (d *directory) spawn(clientID string, e *directoryEntry) *sessionRef {
+	a := newSessionActor(d.broker, clientID, e.stored, e.scanFrom)
+	props := actor.PropsFromProducer(func() actor.Actor { return a },
+		actor.WithMailbox(func() actor.Mailbox { return a.ref.mailbox }), actor.WithGuardian(d.broker.guardian))
+	if _, err := d.broker.system.Root.SpawnNamed(props, fmt.Sprintf("session/%d/%s", d.serial.Add(1), clientID)); err != nil {
+		panic(fmt.Sprintf("spawn session actor: %v", err)) // Invariant: the serial makes the name unique.
+	}
+	return a.ref
+}
+
+// release lets an actor go that has handled `handled` attaches and wakes. It refuses when more were posted. A session
+// that storage holds stays known, until its deadline.
+func (d *directory) release(clientID string, ref *sessionRef, handled uint64, stored bool, deadline time.Time) bool {
+	s := d.shard(clientID)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := s.entries[clientID]
+	if e == nil || e.ref != ref {
+		return true
+	}
+	if e.posted != handled {
+		return false
+	}
+	d.forget(s, clientID, e)
+	e.scanFrom = 0
+	if stored {
+		e.stored = true
+		s.entries[clientID] = e
+		d.arm(clientID, e, deadline)
+	}
+	return true
+}
+
+func (d *directory) forget(s *directoryShard, clientID string, e *directoryEntry) {
+	e.ref, e.stored = nil, false
+	delete(s.entries, clientID)
+	d.live.Add(-1)
+}
+
+// failed lets go of an actor whose session can only be told from storage again, and has it looked at soon: its will and
+// its expiry must not wait for a client. Messages stored above scanFrom may be unknown to the session's documents.
+func (d *directory) failed(clientID string, ref *sessionRef, scanFrom uint64) {
+	s := d.shard(clientID)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := s.entries[clientID]
+	if e == nil || e.ref != ref {
+		return
+	}
+	d.forget(s, clientID, e)
+	e.stored, e.scanFrom = true, scanFrom
+	s.entries[clientID] = e
+	d.arm(clientID, e, time.Now().Add(time.Second))
+}
+
+// know enters a session that storage holds, at start.
+func (d *directory) know(clientID string, deadline time.Time) {
+	s := d.shard(clientID)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.entries[clientID] == nil {
+		e := &directoryEntry{stored: true}
+		s.entries[clientID] = e
+		d.arm(clientID, e, deadline)
+	}
+}
+
+// wake has a stored session look after itself.
+func (d *directory) wake(clientID string) {
+	s := d.shard(clientID)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if e := s.entries[clientID]; e != nil && e.ref == nil {
+		d.actorOf(s, clientID).post(&wake{})
+	}
+}
+
+// settled reports whether a session that was woken needs no more looking after: it is parked, gone, or has a client.
+func (d *directory) settled(clientID string) bool {
+	s := d.shard(clientID)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := s.entries[clientID]
+	return e == nil || e.ref == nil || e.posted > 1
+}
+
+// parked reports whether a session is stored and has no actor.
+func (d *directory) parked(clientID string) bool {
+	s := d.shard(clientID)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := s.entries[clientID]
+	return e != nil && e.ref == nil
+}
+
+// each posts a message to every session actor.
+func (d *directory) each(message any) {
+	for i := range d.shards {
+		s := &d.shards[i]
+		s.mu.Lock()
+		for _, e := range s.entries {
+			if e.ref != nil {
+				e.ref.post(message)
+			}
+		}
+		s.mu.Unlock()
+	}
+}
+
+// arm sets the deadline of a stored session. Timers are not cancelled: one that comes early is armed again, so that a
+// client that comes and goes leaves one behind, not many. The shard is locked.
+func (d *directory) arm(clientID string, e *directoryEntry, deadline time.Time) {
+	e.deadline = deadline
+	if deadline.IsZero() || !e.armed.IsZero() && !deadline.Before(e.armed) {
+		return
+	}
+	e.armed = deadline
+	d.broker.wheel.Schedule(deadline, &deadlineTimer{d, clientID}, 0, 0)
+}
+
+// deadlineTimer is the timer of a stored session.
+type deadlineTimer struct {
+	directory *directory
+	clientID  string
+}
+
+func (t *deadlineTimer) timerFired(uint8, uint32) {
+	s := t.directory.shard(t.clientID)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := s.entries[t.clientID]
+	if e == nil {
+		return
+	}
+	e.armed = time.Time{}
+	if e.ref != nil || e.deadline.IsZero() {
+		return // it sees to its deadlines itself
+	}
+	if time.Now().Before(e.deadline) {
+		t.directory.arm(t.clientID, e, e.deadline)
+		return
+	}
+	t.directory.actorOf(s, t.clientID).post(&wake{})
+}

@@ -1,0 +1,64 @@
+package actors
+
+import (
+	"dunlin/mqttcodec"
+	"dunlin/sessions"
+)
+
+// Messages between actors. Besides these a session actor takes the inputs of its session as they are: sessions.Delivered
+// and sessions.Routed (router → session), sessions.Left and sessions.Fetched (session → itself).
+
+// attach: a client has sent CONNECT. directory → session.
+type attach struct {
+	connection *connection
+	packet     *mqttcodec.Connect
+	assigned   bool
+}
+
+// inbound: packets of a client, read together. connection → session.
+type inbound struct {
+	connection *connection
+	packets    []mqttcodec.Packet
+	bytes      int
+	// err is what ended reading behind them, nil when reading goes on.
+	err error
+}
+
+// outbound: packets for a client. session → connection.
+type outbound struct {
+	packets []mqttcodec.Packet
+	bytes   int64
+	// close: end the connection after them.
+	close bool
+}
+
+// loaded: what storage holds of a session. loader → session.
+type loaded struct {
+	session *sessions.Session
+	err     error
+}
+
+// queueFetched: what the durable queue that a session catches up from held. loader → session.
+type queueFetched struct {
+	queue   sessions.Queue
+	use     uint64
+	fetched sessions.Fetched
+}
+
+// resultsReady: results of writes wait in the session's result queue. storage → session.
+type resultsReady struct{}
+
+// wake: a stored session has something to do: a deadline has come, or its last owner died. directory → session.
+type wake struct{}
+
+// timer: a timer of the session has fired. timer wheel → session.
+type timer struct {
+	kind       sessions.Timer
+	generation uint32
+}
+
+// decongested: the client has read enough for sending to go on. connection → session.
+type decongested struct{ connection *connection }
+
+// retrySubscribe: the log was handed out far enough for a subscription to be made. router → session.
+type retrySubscribe struct{ effect sessions.Subscribe }

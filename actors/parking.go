@@ -1,0 +1,222 @@
+package actors
+
+import (
+	"container/list"
+	"context"
+	"log/slog"
+	"sync"
+
+	"golang.org/x/time/rate"
+)
+
+// parking makes the durable queues of sessions that went offline: in the background, at a bounded rate, the most recent
+// ones first, and no more than a maximum, past which the queue parked first goes. Without its queue a session loses
+// nothing; plain NATS does not see what waits for it, that is all.
+type parking struct {
+	broker *Broker
+	log    *slog.Logger
+	limit  *rate.Limiter
+	max    int
+
+	// mu guards the fields below it.
+	mu sync.Mutex
+	// queued are client identifiers to be parked, the most recent one last. made are those with a queue, the oldest first.
+	queued, made *list.List
+	places       map[string]*place
+	// busy is the client identifier that the goroutine is working on. settled is signalled when it is done.
+	busy    string
+	settled sync.Cond
+	wakeUp  chan struct{}
+	done    chan struct{}
+}
+
+// place is where a client identifier stands in parking.
+type place struct {
+	in      *list.List
+	element *list.Element
+	// taken: a session is using the queue. drop: the queue is to be removed.
+	taken, drop bool
+}
+
+func newParking(b *Broker) *parking {
+	p := &parking{
+		broker: b, log: b.log, limit: rate.NewLimiter(rate.Limit(b.cfg.ParkRate), b.cfg.ParkRate), max: b.cfg.MaxParkedQueues,
+		queued: list.New(), made: list.New(), places: map[string]*place{},
+		wakeUp: make(chan struct{}, 1), done: make(chan struct{}),
+	}
+	p.settled.L = &p.mu
+	return p
+}
+
+// place returns the place of a client identifier, made if need be. mu is held.
+func (p *parking) place(clientID string) *place {
+	pl := p.places[clientID]
+	if pl == nil {
+		pl = &place{}
+		p.places[clientID] = pl
+	}
+	return pl
+}
+
+// move puts a place into a list, or into none. mu is held.
+func (p *parking) move(clientID string, pl *place, to *list.List) {
+	if pl.in != nil {
+		pl.in.Remove(pl.element)
+	}
+	pl.in, pl.element = to, nil
+	if to != nil {
+		pl.element = to.PushBack(clientID)
+	} else if !pl.taken && !pl.drop {
+		delete(p.places, clientID)
+	}
+	p.broker.stats.parkedQueues.Store(int64(p.made.Len()))
+}
+
+func (p *parking) wake() {
+	select {
+	case p.wakeUp <- struct{}{}:
+	default:
+	}
+}
+
+// park has a queue made for a stored session.
+func (p *parking) park(clientID string) {
+	if p.max == 0 {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	pl := p.place(clientID)
+	pl.drop = false
+	p.move(clientID, pl, p.queued)
+	for p.queued.Len() > p.max { // those would be the first to go anyway
+		oldest := p.queued.Front().Value.(string)
+		p.move(oldest, p.places[oldest], nil)
+	}
+	p.wake()
+}
+
+// take reserves the queue for a session that reads from it. It waits for the goroutine to be through with it.
+func (p *parking) take(clientID string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	pl := p.place(clientID)
+	pl.taken, pl.drop = true, false
+	for p.busy == clientID {
+		p.settled.Wait()
+	}
+	p.move(clientID, pl, nil)
+}
+
+// release gives a queue back that was taken. It goes on being there until it is dropped or parked again.
+func (p *parking) release(clientID string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if pl := p.places[clientID]; pl != nil && pl.taken {
+		pl.taken = false
+		p.move(clientID, pl, p.made)
+		p.wake()
+	}
+}
+
+// drop has the queue of a session removed, if there is one.
+func (p *parking) drop(clientID string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	pl := p.places[clientID]
+	if pl == nil {
+		return
+	}
+	pl.taken = false
+	if pl.in == p.queued && p.busy != clientID {
+		p.move(clientID, pl, nil)
+		return
+	}
+	pl.drop = true
+	p.move(clientID, pl, p.queued)
+	p.wake()
+}
+
+// run works until ctx ends.
+func (p *parking) run(ctx context.Context) {
+	defer close(p.done)
+	for {
+		clientID, remove, ok := p.next()
+		if !ok {
+			select {
+			case <-p.wakeUp:
+				continue
+			case <-ctx.Done():
+				return
+			}
+		}
+		if remove {
+			p.remove(ctx, clientID)
+		} else if p.limit.Wait(ctx) == nil {
+			p.make(ctx, clientID)
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		p.finish(clientID)
+	}
+}
+
+// next picks what to do: the session parked last, or the oldest queue when there are too many.
+func (p *parking) next() (clientID string, remove, ok bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.made.Len() > p.max {
+		clientID = p.made.Front().Value.(string)
+		p.places[clientID].drop = true
+		p.move(clientID, p.places[clientID], nil)
+		p.busy = clientID
+		return clientID, true, true
+	}
+	if p.queued.Len() == 0 {
+		return "", false, false
+	}
+	clientID = p.queued.Back().Value.(string)
+	pl := p.places[clientID]
+	remove = pl.drop
+	p.busy = clientID
+	if remove {
+		p.move(clientID, pl, nil)
+	} else {
+		p.move(clientID, pl, p.made)
+	}
+	return clientID, remove, true
+}
+
+func (p *parking) finish(clientID string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.busy = ""
+	if pl := p.places[clientID]; pl != nil && pl.drop && pl.in == nil {
+		pl.drop = false
+		if !pl.taken {
+			delete(p.places, clientID)
+		}
+	}
+	p.settled.Broadcast()
+}
+
+// make makes the queue of a session that is still offline, from what storage holds of it.
+func (p *parking) make(ctx context.Context, clientID string) {
+	if !p.broker.directory.parked(clientID) {
+		return
+	}
+	s, err := p.broker.loadSession(ctx, clientID, 0)
+	if err == nil && !s.Absent() && len(s.QueuedFilters()) > 0 {
+		_, err = p.broker.storage.Queues.Open(ctx, clientID, s.QueuedFilters(), s.Position().Sequence)
+	}
+	if err != nil && ctx.Err() == nil {
+		p.log.Warn("queue of an offline session not made: plain NATS does not see it", "client", clientID, "err", err)
+	}
+}
+
+func (p *parking) remove(ctx context.Context, clientID string) {
+	if err := p.broker.storage.Queues.Remove(ctx, clientID); err != nil && ctx.Err() == nil {
+		p.log.Warn("queue of a session not removed", "client", clientID, "err", err)
+	}
+}

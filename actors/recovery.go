@@ -1,0 +1,293 @@
+package actors
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"dunlin/sessions"
+)
+
+// recovered is what a start found out about what earlier boots left behind. Immutable after readStorage.
+type recovered struct {
+	// checkpoints are the last words of earlier boots.
+	checkpoints map[string]*sessions.Checkpoint
+	// ids are the identities of messages above the checkpoints, by the incarnation of the session that stored them: what
+	// the log knows and a session's documents may not.
+	ids map[string][]string
+	// started is when sessions count as left whose owner left no checkpoint.
+	started time.Time
+}
+
+// found is what a start has to enter into the directory.
+type found struct {
+	checkpoints []sessions.Checkpoint
+	sessions    []storedSession
+}
+
+type storedSession struct {
+	clientID string
+	leftAt   time.Time
+	deadline time.Time
+	// unsettled: its owner died with it.
+	unsettled, queued bool
+}
+
+// readStorage reads checkpoints, records and retained messages, and the end of the log that earlier boots may not have worked
+// off: from the lowest checkpoint on.
+func (b *Broker) readStorage(ctx context.Context) (found, error) {
+	var f found
+	var err error
+	if f.checkpoints, err = b.storage.Store.Checkpoints(ctx); err != nil {
+		return f, err
+	}
+	last, err := b.storage.Log.Last(ctx)
+	if err != nil {
+		return f, err
+	}
+	b.recovered = recovered{checkpoints: map[string]*sessions.Checkpoint{}, ids: map[string][]string{}, started: time.Now()}
+	from := last.Sequence
+	for i := range f.checkpoints {
+		c := &f.checkpoints[i]
+		position, moved, err := b.storage.Log.Resolve(ctx, c.Position)
+		if err != nil {
+			return f, err
+		}
+		if moved {
+			b.log.Error("the log is not the one it was: it was cut, restored or made anew; going on from the same time",
+				"boot", c.Boot, "sequence_was", c.Position.Sequence, "sequence_is", position.Sequence)
+			c.Position = position
+		}
+		b.recovered.checkpoints[c.Boot] = c
+		from = min(from, c.Position.Sequence)
+	}
+	retained, err := b.readRetained(ctx)
+	if err != nil {
+		return f, err
+	}
+	b.router = newRouter(b.storage.Log, &b.stats, retained, b.retainer, last, b.cfg.RingBytes)
+	if err := b.storage.Log.Scan(ctx, from, last.Sequence, b.rescan); err != nil {
+		return f, err
+	}
+	f.sessions, err = b.readSessions(ctx)
+	return f, err
+}
+
+// readRetained reads the bucket of retained messages into the index.
+func (b *Broker) readRetained(ctx context.Context) (*retainedIndex, error) {
+	index := newRetainedIndex(b.cfg.MaxRetained)
+	err := b.storage.Retained.Each(ctx, func(e sessions.Entry) {
+		if !index.apply(e) {
+			b.stats.Dropped(dropRetainedFull, 1)
+		}
+	})
+	return index, err
+}
+
+// rescan looks at one entry that earlier boots may not have worked off.
+func (b *Broker) rescan(e sessions.Entry) {
+	if e.Message == nil {
+		return
+	}
+	if incarnation := sessions.IncarnationOf(e.ID); incarnation != "" {
+		b.recovered.ids[incarnation] = append(b.recovered.ids[incarnation], e.ID)
+	}
+	if e.Message.Retain {
+		b.router.retain(e)
+	}
+}
+
+// readSessions lists what is stored. A record that cannot be read is passed over: its client gets a new session.
+func (b *Broker) readSessions(ctx context.Context) ([]storedSession, error) {
+	var list []storedSession
+	err := b.storage.Store.Each(ctx, func(stored sessions.Stored) {
+		r, err := sessions.DecodeRecord(stored.Record)
+		if err != nil {
+			b.stats.brokenRecords.Add(1)
+			b.log.Error("session record passed over", "client", stored.ClientID, "err", err)
+			return
+		}
+		ids := b.recovered.ids[r.Incarnation]
+		left := sessions.LeftAt(r, b.recoveryFor(r.Owner, ids))
+		s := storedSession{
+			clientID: r.ClientID, leftAt: left,
+			unsettled: r.DetachedAt == nil || len(ids) > 0,
+			queued:    len(r.QueuedFilters(b.cfg.Sessions.QueueQoS0)) > 0,
+			deadline:  r.ExpiresAt(left),
+		}
+		if will := r.WillAt(left); !will.IsZero() && (s.deadline.IsZero() || will.Before(s.deadline)) {
+			s.deadline = will
+		}
+		list = append(list, s)
+	})
+	slices.SortFunc(list, func(a, b storedSession) int {
+		return cmp.Or(a.leftAt.Compare(b.leftAt), cmp.Compare(a.clientID, b.clientID))
+	})
+	return list, err
+}
+
+func (b *Broker) recoveryFor(owner string, ids []string) sessions.Recovery {
+	return sessions.Recovery{Checkpoint: b.recovered.checkpoints[owner], IDs: ids, Now: b.recovered.started}
+}
+
+// enter makes the stored sessions known: their deadlines, and their queues, the most recent ones first. Sessions whose
+// owner died are settled: what recovery knows about them becomes durable, so that the next start need not find it out.
+func (b *Broker) enter(f found) {
+	var unsettled []string
+	for _, s := range f.sessions {
+		deadline := s.deadline
+		if s.unsettled {
+			unsettled = append(unsettled, s.clientID)
+			deadline = time.Time{}
+		}
+		b.directory.know(s.clientID, deadline)
+		if s.queued && !s.unsettled {
+			b.parking.park(s.clientID)
+		}
+	}
+	b.settling.Add(1)
+	b.task(func() {
+		defer b.settling.Done()
+		b.settle(unsettled)
+	})
+}
+
+// maxSettling is how many sessions are settled at a time.
+const maxSettling = 256
+
+// settle wakes sessions whose owner died and waits until each is durable and parked, or has a client again.
+func (b *Broker) settle(clientIDs []string) {
+	if len(clientIDs) == 0 {
+		return
+	}
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	var open []string
+	for len(clientIDs)+len(open) > 0 {
+		open = slices.DeleteFunc(open, func(id string) bool { return b.directory.settled(id) })
+		for len(open) < maxSettling && len(clientIDs) > 0 {
+			b.directory.wake(clientIDs[0])
+			open = append(open, clientIDs[0])
+			clientIDs = clientIDs[1:]
+		}
+		select {
+		case <-tick.C:
+		case <-b.running.Done():
+			return
+		}
+	}
+	b.log.Info("sessions of an earlier run settled")
+}
+
+// loadSession reads a session from storage. Messages stored above scanFrom, if it is not 0, may be unknown to its
+// documents. A record that cannot be read counts as none: the client gets a new session, and it is logged.
+func (b *Broker) loadSession(ctx context.Context, clientID string, scanFrom uint64) (*sessions.Session, error) {
+	stored, err := b.storage.Store.Load(ctx, clientID)
+	if err != nil {
+		return nil, err
+	}
+	if stored.Record == nil {
+		return sessions.New(&b.cfg.Sessions, clientID, stored), nil
+	}
+	r, err := sessions.DecodeRecord(stored.Record)
+	if err != nil {
+		b.stats.brokenRecords.Add(1)
+		b.log.Error("session record cannot be read; the client gets a new session", "client", clientID, "err", err)
+		return sessions.New(&b.cfg.Sessions, clientID, sessions.Stored{
+			ClientID: clientID, RecordRevision: stored.RecordRevision, JournalRevision: stored.JournalRevision,
+		}), nil
+	}
+	ids := b.recovered.ids[r.Incarnation]
+	if scanFrom > 0 {
+		more, err := b.scanIDs(ctx, scanFrom-1, r.Incarnation)
+		if err != nil {
+			return nil, err
+		}
+		ids = append(slices.Clone(ids), more...)
+	}
+	recovery := b.recoveryFor(r.Owner, ids)
+	if r.Owner == b.cfg.Sessions.Boot {
+		recovery.Now = time.Now()
+	}
+	s, err := sessions.Restore(&b.cfg.Sessions, stored, recovery)
+	if err != nil {
+		return nil, fmt.Errorf("restore session %q: %w", clientID, err)
+	}
+	if r.Owner != b.cfg.Sessions.Boot {
+		err = b.reposition(ctx, s)
+	}
+	return s, err
+}
+
+// scanIDs finds the identities of an incarnation in the log.
+func (b *Broker) scanIDs(ctx context.Context, after uint64, incarnation string) (ids []string, err error) {
+	last, err := b.storage.Log.Last(ctx)
+	if err != nil {
+		return nil, err
+	}
+	err = b.storage.Log.Scan(ctx, after, last.Sequence, func(e sessions.Entry) {
+		if sessions.IncarnationOf(e.ID) == incarnation {
+			ids = append(ids, e.ID)
+		}
+	})
+	return ids, err
+}
+
+// reposition checks that a session's position still means what it meant to the boot that wrote it.
+func (b *Broker) reposition(ctx context.Context, s *sessions.Session) error {
+	at := s.Position()
+	position, moved, err := b.storage.Log.Resolve(ctx, at)
+	if err != nil {
+		return err
+	}
+	if moved {
+		b.stats.positionsMoved.Add(1)
+		b.log.Warn("position of a session found anew: the log is not the one it was", "client", s.ClientID(),
+			"sequence_was", at.Sequence, "sequence_is", position.Sequence)
+		s.Reposition(position)
+	}
+	return nil
+}
+
+// checkpointEvery is how often the node says that it is alive and how far its sessions' documents are.
+const checkpointEvery = time.Second
+
+// keepCheckpoint writes the checkpoint of this boot until the broker stops. Those of earlier boots go once their sessions
+// are settled.
+func (b *Broker) keepCheckpoint(earlier []sessions.Checkpoint) {
+	tick := time.NewTicker(checkpointEvery)
+	defer tick.Stop()
+	settled := make(chan struct{})
+	go func() {
+		b.settling.Wait()
+		close(settled)
+	}()
+	b.saveCheckpoint(b.running)
+	for {
+		select {
+		case <-b.running.Done():
+			return
+		case <-tick.C:
+			b.saveCheckpoint(b.running)
+		case <-settled:
+			settled = nil
+			for _, c := range earlier {
+				if err := b.storage.Store.DeleteCheckpoint(b.running, c.Boot); err != nil && b.running.Err() == nil {
+					b.log.Warn("checkpoint of an earlier run not deleted", "boot", c.Boot, "err", err)
+				}
+			}
+		}
+	}
+}
+
+func (b *Broker) saveCheckpoint(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	c := sessions.Checkpoint{Boot: b.cfg.Sessions.Boot, Time: time.Now().UTC(), Position: b.router.complete()}
+	if err := b.storage.Store.SaveCheckpoint(ctx, c); err != nil && !errors.Is(err, context.Canceled) {
+		b.log.Warn("checkpoint not written", "err", err)
+	}
+}

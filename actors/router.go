@@ -1,0 +1,335 @@
+package actors
+
+import (
+	"math"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"dunlin/sessions"
+)
+
+// maxBehind is how many live hand-overs may wait in a session's mailbox; the next one stops its live feed instead.
+const maxBehind = 64
+
+// member is one session as the router sees it: where its messages go. Made by the session actor.
+type member struct {
+	post    func(message any)
+	pending func() int // messages waiting in the mailbox
+
+	// Owned by the router, under its lock.
+	live    bool
+	batch   []sessions.Entry
+	stamped uint64 // the last sequence put into the batch
+
+	cursor
+}
+
+// cursor tells the checkpoint how far a session's journal is. Written by the router and the session actor, read by the
+// checkpoint; all atomic.
+type cursor struct {
+	// active: the durable journal says that the checkpoint stands for the session's position, so the checkpoint must
+	// not pass what is handed over and not journaled.
+	active atomic.Bool
+	// handed is the last sequence handed over, unfed when the live feed has stopped.
+	handed atomic.Uint64
+	// journaled is the position in the durable journal.
+	journaled atomic.Uint64
+	// hold is one more than the sequence above which lie messages, stored for the session under an ID, that its
+	// documents do not know yet; 0 when there are none.
+	hold atomic.Uint64
+}
+
+const unfed = math.MaxUint64
+
+// complete is the sequence up to which nothing of this session depends on memory alone.
+func (c *cursor) complete(upTo uint64) uint64 {
+	if hold := c.hold.Load(); hold > 0 {
+		upTo = min(upTo, hold-1)
+	}
+	if c.active.Load() {
+		if journaled := c.journaled.Load(); journaled < c.handed.Load() {
+			upTo = min(upTo, journaled)
+		}
+	}
+	return upTo
+}
+
+// router knows who is subscribed to what and hands every message to those who are: the log in its order, QoS 0 as it
+// comes. It owns the subscription tree, the retained messages, and the end of the log in memory, so that a subscription,
+// the retained messages it gets and the place in the log from which on it is fed are one step.
+type router struct {
+	log   sessions.Log
+	stats *Stats
+
+	// mu guards the fields below it. The log is handed out under the write lock; QoS 0 is routed under the read lock.
+	mu       sync.RWMutex
+	tree     sessions.FilterTree[*member]
+	members  map[*member]struct{}
+	retained *retainedIndex
+	retainer *retainer
+	ring     ring
+	// head: everything up to there was handed out.
+	head    sessions.Position
+	waiting []headWaiter
+	matches []*member // reused
+	touched []*member // reused
+}
+
+// headWaiter is somebody who waits until the log was handed out up to a sequence.
+type headWaiter struct {
+	sequence uint64
+	reached  func()
+}
+
+func newRouter(log sessions.Log, stats *Stats, retained *retainedIndex, retainer *retainer, head sessions.Position, ringBytes int) *router {
+	return &router{
+		log: log, stats: stats, retained: retained, retainer: retainer, head: head,
+		members: map[*member]struct{}{},
+		ring:    ring{after: head.Sequence, maxBytes: ringBytes},
+	}
+}
+
+// add makes a session known; remove forgets it and its filters.
+func (r *router) add(m *member) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.members[m] = struct{}{}
+}
+
+func (r *router) remove(m *member, filters []string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.members, m)
+	m.live = false
+	for _, f := range filters {
+		r.tree.Remove(f, m)
+	}
+}
+
+// deliver hands out a batch of the log. Called by the log tail, in order.
+func (r *router) deliver(batch []sessions.Entry) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := time.Now()
+	for _, e := range batch {
+		if e.Sequence <= r.head.Sequence {
+			continue
+		}
+		r.head = e.Position
+		r.ring.append(e)
+		if e.Message == nil {
+			r.stats.undecodable.Add(1)
+			continue
+		}
+		if e.Message.Retain {
+			r.retain(e)
+		}
+		r.gather(e)
+	}
+	for i, m := range r.touched {
+		r.handOver(m)
+		r.touched[i] = nil
+	}
+	r.touched = r.touched[:0]
+	r.stats.logLag.Store(int64(now.Sub(r.head.Time)))
+	r.wakeWaiters()
+}
+
+// retain makes a message of the log the retained message of its topic. [MQTT-3.3.1-5]
+func (r *router) retain(e sessions.Entry) {
+	if !r.retained.apply(e) {
+		r.stats.Dropped(dropRetainedFull, 1)
+		return
+	}
+	r.retainer.put(e)
+}
+
+// gather puts an entry into the batch of every live session that has a matching filter, once.
+func (r *router) gather(e sessions.Entry) {
+	r.matches = r.tree.MatchAppend(e.Message.Topic, r.matches[:0])
+	for _, m := range r.matches {
+		if !m.live || m.stamped == e.Sequence {
+			continue
+		}
+		m.stamped = e.Sequence
+		if len(m.batch) == 0 {
+			r.touched = append(r.touched, m)
+		}
+		m.batch = append(m.batch, e)
+	}
+}
+
+func (r *router) handOver(m *member) {
+	batch := m.batch
+	m.batch = nil
+	if !m.live {
+		return
+	}
+	if m.pending() > maxBehind {
+		m.live = false
+		m.handed.Store(unfed)
+		m.post(sessions.Overrun{})
+		return
+	}
+	m.handed.Store(batch[len(batch)-1].Sequence)
+	m.post(sessions.Delivered{Entries: batch})
+}
+
+func (r *router) wakeWaiters() {
+	rest := r.waiting[:0]
+	for _, w := range r.waiting {
+		if w.sequence > r.head.Sequence {
+			rest = append(rest, w)
+			continue
+		}
+		w.reached()
+	}
+	clear(r.waiting[len(rest):])
+	r.waiting = rest
+}
+
+// route hands a QoS 0 message to whoever is subscribed now.
+func (r *router) route(messages []*sessions.Message) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	var matches []*member
+	perMember := map[*member][]*sessions.Message{}
+	for _, msg := range messages {
+		matches = r.tree.MatchAppend(msg.Topic, matches[:0])
+		for _, m := range matches {
+			list := perMember[m]
+			if n := len(list); n > 0 && list[n-1] == msg {
+				continue // by another of its filters
+			}
+			perMember[m] = append(list, msg)
+		}
+	}
+	for m, list := range perMember {
+		if m.pending() > maxBehind {
+			r.stats.Dropped(sessions.DropSlowConsumer, uint64(len(list)))
+			continue
+		}
+		m.post(sessions.Routed{Messages: list})
+	}
+}
+
+// Head is the position up to which the log was handed out.
+func (r *router) Head() sessions.Position {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.head
+}
+
+// subscribe makes filters effective. reached is called (and nothing is done) if the log has still to be handed out up to
+// what this node was promised to be stored: a retained message whose PUBACK was sent must be seen. reached must not block.
+func (r *router) subscribe(m *member, effect sessions.Subscribe, now time.Time, reached func()) (in sessions.Subscribed, done bool) {
+	stored := r.log.LastAppended()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.head.Sequence < stored {
+		r.waiting = append(r.waiting, headWaiter{stored, reached})
+		return in, false
+	}
+	in = sessions.Subscribed{Token: effect.Token, Position: r.head, Retained: make([][]sessions.Entry, len(effect.Filters))}
+	for i, f := range effect.Filters {
+		r.tree.Add(f, m)
+		if effect.WantRetained[i] {
+			in.Retained[i] = r.retained.match(f, now, nil)
+		}
+	}
+	return in, true
+}
+
+// attach makes the filters of a resumed session effective again.
+func (r *router) attach(m *member, filters []string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, f := range filters {
+		r.tree.Add(f, m)
+	}
+}
+
+func (r *router) unsubscribe(m *member, filters []string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, f := range filters {
+		r.tree.Remove(f, m)
+	}
+}
+
+// join starts the live feed behind the head.
+func (r *router) join(m *member) sessions.Position {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.joinLocked(m)
+	return r.head
+}
+
+func (r *router) joinLocked(m *member) {
+	m.live = true
+	m.journaled.Store(r.head.Sequence)
+	m.handed.Store(r.head.Sequence)
+	m.active.Store(true)
+}
+
+// leave stops the live feed and returns the position up to which it went, or the zero Position when it had stopped before.
+func (r *router) leave(m *member) sessions.Position {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !m.live {
+		return sessions.Position{}
+	}
+	m.live = false
+	m.handed.Store(unfed)
+	return r.head
+}
+
+// ringChunk is how many entries a session looks at in one step while it catches up from the ring.
+const ringChunk = 512
+
+// read takes the next entries after a position out of the ring. If that is up to the head, the session joins the live feed
+// in the same step. ok is false when the ring does not reach back that far.
+func (r *router) read(m *member, after uint64) (entries []sessions.Entry, upTo sessions.Position, live, ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if after < r.ring.after {
+		return nil, sessions.Position{Sequence: r.ring.after}, false, false
+	}
+	rest := r.ring.since(after)
+	if len(rest) > ringChunk {
+		entries = append(entries, rest[:ringChunk]...)
+		return entries, entries[ringChunk-1].Position, false, true
+	}
+	entries = append(entries, rest...)
+	r.joinLocked(m)
+	return entries, r.head, true, true
+}
+
+// count is how many entries after a position are for a session, at most the ring's.
+func (r *router) count(after uint64, matches func(sessions.Entry) bool) (n uint64) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	for _, e := range r.ring.since(max(after, r.ring.after)) {
+		if matches(e) {
+			n++
+		}
+	}
+	return n
+}
+
+// complete is the sequence up to which all that the node's sessions have to remember is in their documents, and all
+// retained messages are in their bucket.
+func (r *router) complete() sessions.Position {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	at := r.head
+	upTo := r.retainer.complete(at.Sequence)
+	for m := range r.members {
+		upTo = m.complete(upTo)
+	}
+	if upTo != at.Sequence {
+		at = sessions.Position{Sequence: upTo}
+	}
+	return at
+}

@@ -1,0 +1,319 @@
+package actors
+
+import (
+	"context"
+	"time"
+
+	"dunlin/mqttcodec"
+	"dunlin/sessions"
+)
+
+// perform carries out one effect of the session. It is the only place where effects meet I/O, and it never blocks.
+func (a *sessionActor) perform(effect sessions.Effect) {
+	switch e := effect.(type) {
+	case sessions.Send:
+		a.send(e)
+	case sessions.Close:
+		a.closeConnection(e)
+	case sessions.Persist:
+		a.persist(e)
+	case sessions.Route:
+		a.routes = append(a.routes, e.Message)
+	case sessions.SaveRecord:
+		a.stored = true
+		a.broker.storage.Store.SaveRecord(a.clientID, e.Data, e.Expect, recordSink{a}, e.Token)
+	case sessions.SaveJournal:
+		a.journaling = append(a.journaling, journaling{e.Token, e.Position.Sequence, e.Live})
+		a.broker.storage.Store.SaveJournal(a.clientID, e.Data, e.Expect, journalSink{a}, e.Token)
+	case sessions.RequestJournalTurn:
+		a.broker.turns.request(a.ref)
+	case sessions.Discard:
+		a.broker.storage.Store.Delete(a.clientID, e.Expect, discardSink{a}, e.Token)
+	case sessions.Subscribe:
+		a.subscribe(e)
+	case sessions.Unsubscribe:
+		a.broker.router.unsubscribe(a.member, e.Filters)
+	case sessions.Join:
+		a.attachFilters()
+		at := a.broker.router.join(a.member)
+		a.soon = append(a.soon, sessions.Fetched{Token: e.Token, UpTo: at, Live: true})
+		a.dropQueue()
+	case sessions.Fetch:
+		a.fetch(e)
+	case sessions.Leave:
+		at := a.broker.router.leave(a.member)
+		if a.session.Connection() == 0 {
+			a.detachFilters()
+		}
+		a.giveQueueBack()
+		a.ref.post(sessions.Left{Position: at}) // behind what was handed over before
+	case sessions.Load:
+		a.loadMessages(e)
+	case sessions.SetTimer:
+		a.setTimer(e)
+	case sessions.Drop:
+		a.broker.stats.Dropped(e.Reason, e.Count)
+	}
+}
+
+func (a *sessionActor) send(e sessions.Send) {
+	a.switchTo(e.Connection)
+	if a.connection == nil || a.connection.id != e.Connection {
+		return
+	}
+	size := int64(64)
+	switch p := e.Packet.(type) {
+	case *mqttcodec.Publish:
+		size += int64(len(p.Topic) + len(p.Payload))
+	case *mqttcodec.Connack:
+		a.connection.answered.Store(true)
+		a.log.Debug("client connected", "connection", e.Connection, "session_present", p.SessionPresent)
+	}
+	a.packets = append(a.packets, e.Packet)
+	a.bytes += size
+}
+
+func (a *sessionActor) closeConnection(e sessions.Close) {
+	a.switchTo(e.Connection)
+	if a.connection == nil || a.connection.id != e.Connection {
+		return
+	}
+	if e.Err != nil {
+		a.log.Info("connection closed", "connection", e.Connection, "reason", e.Reason, "err", e.Err)
+	} else {
+		a.log.Debug("connection closed", "connection", e.Connection, "reason", e.Reason)
+	}
+	a.close = true
+	a.flushPackets()
+}
+
+// persist hands a message to the log. One with an ID holds the checkpoint back until the session's documents know it.
+func (a *sessionActor) persist(e sessions.Persist) {
+	if e.ID != "" {
+		a.holds = append(a.holds, hold{e.Token, a.broker.storage.Log.LastAppended()})
+		a.updateHold()
+	}
+	a.broker.storage.Log.Append(e.Message, e.ID, publishSink{a}, e.Token)
+}
+
+// updateHold tells the checkpoint how far the log may be the only witness of what the session took.
+func (a *sessionActor) updateHold() {
+	if len(a.holds) == 0 {
+		return
+	}
+	settled := a.session.Settled()
+	for len(a.holds) > 0 && a.holds[0].token <= settled {
+		a.holds = a.holds[1:]
+	}
+	if len(a.holds) == 0 {
+		a.holds = nil
+		a.member.hold.Store(0)
+		return
+	}
+	a.member.hold.Store(a.holds[0].above + 1)
+}
+
+// onResult notes for the checkpoint what the session's journal says now.
+func (a *sessionActor) onResult(in sessions.Input) {
+	saved, ok := in.(sessions.JournalSaved)
+	if !ok || len(a.journaling) == 0 {
+		return
+	}
+	j := a.journaling[0] // one write is in flight at a time
+	a.journaling = a.journaling[1:]
+	if saved.Result.Err != nil {
+		return
+	}
+	a.member.journaled.Store(j.position)
+	if !j.live {
+		a.member.active.Store(false)
+	}
+}
+
+// subscribe makes filters effective, as soon as everything stored before was handed out.
+func (a *sessionActor) subscribe(e sessions.Subscribe) {
+	in, done := a.broker.router.subscribe(a.member, e, time.Now(), func() { a.ref.post(&retrySubscribe{e}) })
+	if done {
+		a.giveQueueBack() // its filters are not the session's any more
+		a.soon = append(a.soon, in)
+	}
+}
+
+func (a *sessionActor) attachFilters() {
+	if !a.attached {
+		a.attached = true
+		a.broker.router.attach(a.member, a.session.Filters())
+	}
+}
+
+func (a *sessionActor) detachFilters() {
+	a.attached = false
+	a.broker.router.unsubscribe(a.member, a.session.Filters())
+}
+
+// fetch gets the next entries for a session that catches up: out of memory while that reaches back far enough, otherwise
+// from the session's durable queue.
+func (a *sessionActor) fetch(e sessions.Fetch) {
+	a.attachFilters()
+	head := a.broker.router.Head()
+	entries, upTo, live, ok := a.broker.router.read(a.member, e.After.Sequence)
+	if ok {
+		in := sessions.Fetched{Token: e.Token, Entries: entries, UpTo: upTo, Live: live, Head: head}
+		if limit := a.broker.cfg.Sessions.MaxQueuedMessages; limit > 0 && head.Sequence-min(head.Sequence, e.After.Sequence) > uint64(limit) {
+			in.Queued = a.broker.router.count(e.After.Sequence, a.session.Matches)
+		}
+		if live {
+			a.dropQueue()
+			a.soon = append(a.soon, in)
+		} else {
+			a.ref.post(in) // others get their turn meanwhile
+		}
+		return
+	}
+	if !e.Durable {
+		a.ref.post(sessions.Fetched{Token: e.Token, UpTo: upTo, Lost: upTo.Sequence - e.After.Sequence, Head: head})
+		return
+	}
+	a.fetchQueue(e, head)
+}
+
+// fetchQueue reads the session's durable queue, on a goroutine of its own.
+func (a *sessionActor) fetchQueue(e sessions.Fetch, head sessions.Position) {
+	queue, filters := a.queue, a.session.QueuedFilters()
+	if a.queueAt != e.After.Sequence {
+		queue = nil // open it anew, where the session is
+	}
+	a.queue = nil // in use until the answer comes
+	a.queueTaken = true
+	use := a.queueUse
+	a.broker.work(func(ctx context.Context) {
+		m := &queueFetched{queue: queue, use: use, fetched: sessions.Fetched{Token: e.Token, UpTo: head, Head: head}}
+		var err error
+		if queue == nil {
+			a.broker.parking.take(a.clientID)
+			m.queue, err = a.broker.storage.Queues.Open(ctx, a.clientID, filters, e.After.Sequence)
+		}
+		if err == nil {
+			m.fetched.Entries, err = m.queue.Fetch(ctx, e.Max)
+		}
+		if err != nil {
+			m.queue, m.fetched.Err = nil, err
+		}
+		if n := len(m.fetched.Entries); n > 0 {
+			m.fetched.UpTo = m.fetched.Entries[n-1].Position
+			m.fetched.Queued = m.fetched.Entries[0].QueuedAfter + 1
+		}
+		a.ref.post(m)
+	})
+}
+
+// onQueueFetched takes what the durable queue held. If the queue was given back meanwhile its filters or its position
+// are not the session's any more: then nothing was fetched.
+func (a *sessionActor) onQueueFetched(m *queueFetched) {
+	if m.use != a.queueUse {
+		a.step(sessions.Fetched{Token: m.fetched.Token})
+		return
+	}
+	if m.fetched.Err != nil {
+		a.log.Warn("durable queue could not be read; trying again", "err", m.fetched.Err)
+	}
+	a.queue, a.queueAt = m.queue, m.fetched.UpTo.Sequence
+	a.step(m.fetched)
+}
+
+// dropQueue removes the durable queue of a session that is live again.
+func (a *sessionActor) dropQueue() {
+	a.giveQueueBack()
+	if a.stored {
+		a.broker.parking.drop(a.clientID)
+	}
+}
+
+// giveQueueBack closes the durable queue; the next fetch opens it where the session is then.
+func (a *sessionActor) giveQueueBack() {
+	a.queue = nil
+	a.queueUse++
+	if a.queueTaken {
+		a.queueTaken = false
+		a.broker.parking.release(a.clientID)
+	}
+}
+
+// loadMessages reads the messages of unfinished deliveries, on a goroutine of its own.
+func (a *sessionActor) loadMessages(e sessions.Load) {
+	a.broker.work(func(ctx context.Context) {
+		entries, err := a.broker.storage.Log.Load(ctx, e.Sequences)
+		a.ref.post(sessions.Loaded{Token: e.Token, Entries: entries, Err: err})
+	})
+}
+
+// timerStep is the longest time that a timer stays on the wheel: the wheel would keep an actor that has gone in memory.
+const timerStep = time.Minute
+
+// setTimer arms a timer.
+func (a *sessionActor) setTimer(e sessions.SetTimer) {
+	slot := &a.timers[e.Timer]
+	slot.generation++
+	slot.at = e.At
+	a.schedule(e.Timer, slot)
+}
+
+func (a *sessionActor) schedule(kind sessions.Timer, slot *timerSlot) {
+	if slot.at.IsZero() {
+		return
+	}
+	at := slot.at
+	if step := time.Now().Add(timerStep); at.After(step) {
+		at = step
+	}
+	a.broker.wheel.Schedule(at, a, uint8(kind), slot.generation)
+}
+
+// timerFired implements timerTarget.
+func (a *sessionActor) timerFired(kind uint8, generation uint32) {
+	a.ref.post(&timer{sessions.Timer(kind), generation})
+}
+
+func (a *sessionActor) onTimer(m *timer) {
+	slot := &a.timers[m.kind]
+	if slot.generation != m.generation || slot.at.IsZero() {
+		return
+	}
+	if time.Now().Before(slot.at) {
+		a.schedule(m.kind, slot)
+		return
+	}
+	in := sessions.TimerFired{Timer: m.kind}
+	if a.connection != nil {
+		in.Withheld = a.connection.inflow.withheld()
+	}
+	a.step(in)
+}
+
+// The sinks take the results of the session's writes.
+type (
+	publishSink struct{ a *sessionActor }
+	recordSink  struct{ a *sessionActor }
+	journalSink struct{ a *sessionActor }
+	discardSink struct{ a *sessionActor }
+)
+
+// Stored implements sessions.Sink.
+func (s publishSink) Stored(r sessions.Result) {
+	s.a.results.put(s.a.ref, sessions.Persisted{Result: r})
+}
+
+// Stored implements sessions.Sink.
+func (s recordSink) Stored(r sessions.Result) {
+	s.a.results.put(s.a.ref, sessions.RecordSaved{Result: r})
+}
+
+// Stored implements sessions.Sink.
+func (s journalSink) Stored(r sessions.Result) {
+	s.a.results.put(s.a.ref, sessions.JournalSaved{Result: r})
+}
+
+// Stored implements sessions.Sink.
+func (s discardSink) Stored(r sessions.Result) {
+	s.a.results.put(s.a.ref, sessions.Discarded{Result: r})
+}

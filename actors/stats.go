@@ -1,0 +1,59 @@
+package actors
+
+import (
+	"maps"
+	"sync"
+	"sync/atomic"
+
+	"dunlin/sessions"
+)
+
+// Reasons for which the broker, rather than a session, drops messages.
+const (
+	dropRetainedFull sessions.DropReason = "retained_full" // limits.max_retained
+)
+
+// Stats counts what a node does. Safe for concurrent use.
+type Stats struct {
+	connections     atomic.Int64
+	connectTimeouts atomic.Uint64
+	writeTimeouts   atomic.Uint64
+	refused         atomic.Uint64
+	packetsReceived atomic.Uint64
+	packetsSent     atomic.Uint64
+	bytesReceived   atomic.Uint64
+	bytesSent       atomic.Uint64
+	actorFailures   atomic.Uint64
+	undecodable     atomic.Uint64
+	parkedQueues    atomic.Int64
+	logLag          atomic.Int64
+	brokenRecords   atomic.Uint64
+	positionsMoved  atomic.Uint64
+
+	// mu guards dropped.
+	mu      sync.Mutex
+	dropped map[sessions.DropReason]uint64
+}
+
+// Dropped counts messages that will not be delivered.
+func (s *Stats) Dropped(reason sessions.DropReason, n uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.dropped == nil {
+		s.dropped = map[sessions.DropReason]uint64{}
+	}
+	s.dropped[reason] += n
+}
+
+// Drops are the counts of dropped messages by reason.
+func (s *Stats) Drops() map[sessions.DropReason]uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return maps.Clone(s.dropped)
+}
+
+// Connections is how many network connections are open.
+func (s *Stats) Connections() int64 { return s.connections.Load() }
+
+// ActorFailures is how many actors were stopped by a panic.
+func (s *Stats) ActorFailures() uint64 { return s.actorFailures.Load() }
