@@ -23,6 +23,8 @@ type key struct {
 const (
 	gibibyte = 1 << 30
 	mebibyte = 1 << 20
+	// leastMaxBytes is the smallest log that can be asked for.
+	leastMaxBytes = mebibyte
 )
 
 // keys in the order of the documentation. Sections are contiguous.
@@ -46,7 +48,7 @@ var keys = []key{
 		name: "storage.max_bytes", preset: "auto",
 		meaning: "disk space of the message log, the oldest messages go first; `auto` is 10GiB or half of what the disk has for it, the smaller",
 		bind: func(c *Config) value {
-			return sizeValue{to: &c.Storage.MaxBytes, min: 16 * mebibyte, max: math.MaxInt64, mayBeAuto: true}
+			return sizeValue{to: &c.Storage.MaxBytes, min: leastMaxBytes, max: math.MaxInt64, mayBeAuto: true}
 		},
 	},
 	{
@@ -122,7 +124,7 @@ var keys = []key{
 		name: "limits.max_packet", preset: "1MiB",
 		meaning: "longest MQTT packet taken from a client, announced to MQTT 5.0 clients",
 		bind: func(c *Config) value {
-			return sizeValue{to: &c.Limits.MaxPacket, min: 1 << 10, max: 64 * mebibyte}
+			return sizeValue{to: &c.Limits.MaxPacket, min: 1 << 10, max: 16 * mebibyte}
 		},
 	},
 	{

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -90,15 +89,4 @@ func TestConfigCheckAcceptsWhatServeAccepts(t *testing.T) {
 	if code, _, stderr := runLine(t, "config", "check", "--set", "log.level=loud"); code != 1 || !strings.Contains(stderr, "debug, info, warn or error") {
 		t.Errorf("invalid: exit code %d, stderr %q", code, stderr)
 	}
-}
-
-// takenPort listens on a free port until the test ends.
-func takenPort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = l.Close() })
-	return l.Addr().String()
 }

@@ -25,8 +25,6 @@ type addresses struct {
 // broker is a running broker.
 type broker interface {
 	Addresses() addresses
-	// Failed is closed when the broker cannot go on; Shutdown then tells why.
-	Failed() <-chan struct{}
 	// Shutdown disconnects the clients, flushes what they were promised and stops. It need not return when ctx ends:
 	// the process ends then.
 	Shutdown(ctx context.Context) error
@@ -52,17 +50,16 @@ func newServeCommand() *cobra.Command {
 	return cmd
 }
 
-// serve runs a broker in its data directory until a signal, the end of ctx, or a failure.
+// serve runs a broker in its data directory until a signal or the end of ctx.
 func serve(ctx context.Context, c Config, start starter, stdout, stderr io.Writer) error {
-	dir, err := openDataDir(c.Storage.DataDir)
+	dataDir, err := prepareDataDir(c.Storage.DataDir)
 	if err != nil {
 		return err
 	}
-	defer dir.close()
+	c.Storage.DataDir = dataDir
 	if c.Storage.MaxBytes == 0 {
-		c.Storage.MaxBytes = dir.defaultMaxBytes()
+		c.Storage.MaxBytes = defaultMaxBytes(dataDir)
 	}
-	c.Storage.DataDir = dir.path
 	log := newLogger(c.Log, stderr)
 
 	running, stopSignals := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
@@ -75,14 +72,11 @@ func serve(ctx context.Context, c Config, start starter, stdout, stderr io.Write
 		return err
 	}
 	at := b.Addresses()
-	log.Info("dunlin ready", "mqtt", at.MQTT, "nats", at.NATS, "data", dir.path)
-	_, _ = fmt.Fprintf(stdout, "dunlin ready: mqtt %s, nats %s, data %s\n", at.MQTT, at.NATS, dir.path)
+	log.Info("dunlin ready", "mqtt", at.MQTT, "nats", at.NATS, "data", dataDir)
+	_, _ = fmt.Fprintf(stdout, "dunlin ready: mqtt %s, nats %s, data %s\n", at.MQTT, at.NATS, dataDir)
 
-	select {
-	case <-running.Done():
-		log.Info("stopping", "within", stopBudget)
-	case <-b.Failed():
-	}
+	<-running.Done()
+	log.Info("stopping", "within", stopBudget)
 	return stop(ctx, b, stopBudget)
 }
 

@@ -16,19 +16,17 @@ import (
 
 // fakeBroker is a broker whose end the test decides.
 type fakeBroker struct {
-	failed   chan struct{}
 	stopping chan struct{}                   // closed when Shutdown is called
 	shutdown func(ctx context.Context) error // nil: at once, without error
 }
 
 func newFakeBroker() *fakeBroker {
-	return &fakeBroker{failed: make(chan struct{}), stopping: make(chan struct{})}
+	return &fakeBroker{stopping: make(chan struct{})}
 }
 
 func (b *fakeBroker) Addresses() addresses {
 	return addresses{MQTT: "127.0.0.1:1001", NATS: "127.0.0.1:1002"}
 }
-func (b *fakeBroker) Failed() <-chan struct{} { return b.failed }
 
 func (b *fakeBroker) Shutdown(ctx context.Context) error {
 	close(b.stopping)
@@ -36,6 +34,22 @@ func (b *fakeBroker) Shutdown(ctx context.Context) error {
 		return nil
 	}
 	return b.shutdown(ctx)
+}
+
+// testConfig is the default configuration on free ports, in a directory of the test.
+func testConfig(t *testing.T, overrides ...override) Config {
+	t.Helper()
+	c, _, err := loadConfig(options{overrides: append([]override{
+		{"storage.data_dir", t.TempDir(), "test"},
+		{"listeners.mqtt", "127.0.0.1:0", "test"},
+		{"nats.listen", "127.0.0.1:0", "test"},
+		{"storage.max_bytes", "1GiB", "test"},
+		{"log.format", "json", "test"},
+	}, overrides...)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
 }
 
 // serving is a serve that runs beside the test.
@@ -47,16 +61,14 @@ type serving struct {
 
 func serveFake(ctx context.Context, t *testing.T, b *fakeBroker) serving {
 	t.Helper()
-	c, _, err := loadConfig(options{overrides: []override{{"storage.data_dir", t.TempDir(), "test"}, {"log.format", "json", "test"}}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := testConfig(t)
 	s := serving{done: make(chan error, 1), stderr: new(bytes.Buffer)}
 	read, write := io.Pipe()
 	go func() {
 		s.done <- serve(ctx, c, func(context.Context, Config, *slog.Logger) (broker, error) { return b, nil }, write, s.stderr)
 		_ = write.Close()
 	}()
+	var err error
 	s.ready, err = bufio.NewReader(read).ReadString('\n')
 	if err != nil {
 		t.Fatalf("no ready line: %v, %v", err, <-s.done)
@@ -118,12 +130,12 @@ func TestStopEndsWithItsBudget(t *testing.T) {
 	assertSays(t, stop(t.Context(), b, time.Millisecond), "1ms", "acknowledged is stored")
 }
 
-func TestFailureOfTheBrokerEndsServe(t *testing.T) {
+func TestErrorOfTheStopIsTheErrorOfServe(t *testing.T) {
 	b := newFakeBroker()
 	broken := errors.New("broken")
 	b.shutdown = func(context.Context) error { return broken }
 	s := serveFake(t.Context(), t, b)
-	close(b.failed)
+	sendSIGTERM(t)
 	if err := <-s.done; !errors.Is(err, broken) {
 		t.Errorf("serve ends with %v, want the broker's error", err)
 	}
@@ -131,10 +143,7 @@ func TestFailureOfTheBrokerEndsServe(t *testing.T) {
 
 func TestStopBeforeReadyIsNoMistake(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	c, _, err := loadConfig(options{overrides: []override{{"storage.data_dir", t.TempDir(), "test"}}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := testConfig(t)
 	start := func(ctx context.Context, _ Config, _ *slog.Logger) (broker, error) {
 		cancel()
 		<-ctx.Done()
@@ -146,10 +155,7 @@ func TestStopBeforeReadyIsNoMistake(t *testing.T) {
 }
 
 func TestServeHandsOverTheResolvedStorage(t *testing.T) {
-	c, _, err := loadConfig(options{overrides: []override{{"storage.data_dir", t.TempDir() + "/./new", "test"}}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := testConfig(t, override{"storage.data_dir", t.TempDir() + "/./new", "test"}, override{"storage.max_bytes", "auto", "test"})
 	stopHere := errors.New("seen enough")
 	start := func(_ context.Context, c Config, _ *slog.Logger) (broker, error) {
 		if c.Storage.MaxBytes <= 0 || strings.Contains(c.Storage.DataDir, "/./") {
@@ -160,9 +166,4 @@ func TestServeHandsOverTheResolvedStorage(t *testing.T) {
 	if err := serve(t.Context(), c, start, io.Discard, io.Discard); !errors.Is(err, stopHere) {
 		t.Errorf("serve ends with %v", err)
 	}
-	d, err := openDataDir(c.Storage.DataDir)
-	if err != nil {
-		t.Fatalf("the lock outlives serve: %v", err)
-	}
-	d.close()
 }

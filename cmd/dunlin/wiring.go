@@ -4,8 +4,131 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
+	"strings"
+
+	"github.com/google/uuid"
+
+	"dunlin/actors"
+	"dunlin/jetstream"
+	"dunlin/sessions"
 )
 
-func startBroker(context.Context, Config, *slog.Logger) (broker, error) {
-	return nil, errors.New("no broker yet")
+// node is one running broker. Immutable after startBroker.
+type node struct {
+	at     addresses
+	broker *actors.Broker
+	// stops end the parts, in the order in which these were started.
+	stops []func(context.Context) error
+}
+
+var _ broker = (*node)(nil)
+
+// startBroker introduces the parts to one another and starts them, storage first, listeners for clients last.
+func startBroker(ctx context.Context, c Config, log *slog.Logger) (broker, error) {
+	n := new(node)
+	if err := n.start(ctx, c, log); err != nil {
+		return nil, errors.Join(err, n.Shutdown(context.WithoutCancel(ctx)))
+	}
+	return n, nil
+}
+
+func (n *node) start(ctx context.Context, c Config, log *slog.Logger) error {
+	embedded, err := jetstream.StartEmbedded(embeddedConfig(c, log))
+	if err != nil {
+		return err
+	}
+	n.onStop(embedded.Shutdown)
+	n.at.NATS = natsOff
+	if address := embedded.Address(); address != "" {
+		n.at.NATS = address
+	}
+
+	connection, err := embedded.Connect()
+	if err != nil {
+		return err
+	}
+	n.onStop(func(context.Context) error { connection.Close(); return nil })
+
+	storage, err := jetstream.Open(ctx, connection, storageConfig(c, log))
+	if err != nil {
+		return err
+	}
+	n.onStop(func(context.Context) error { storage.Close(); return nil })
+
+	n.broker, err = actors.Start(ctx, brokerConfig(c), actors.Storage{
+		Log: storage.Log(), Store: storage.Store(), Queues: storage.Queues(), Retained: storage.Retained(),
+	}, log)
+	if err != nil {
+		return err
+	}
+	n.onStop(n.broker.Shutdown)
+	n.at.MQTT = n.broker.Addr()
+	return nil
+}
+
+func (n *node) onStop(stop func(context.Context) error) { n.stops = append(n.stops, stop) }
+
+// Addresses implements broker.
+func (n *node) Addresses() addresses { return n.at }
+
+// Failed implements broker.
+func (n *node) Failed() <-chan struct{} { return n.broker.Failed() }
+
+// Shutdown implements broker: each part ends before those that it was built on.
+func (n *node) Shutdown(ctx context.Context) error {
+	var failed []error
+	for _, stop := range slices.Backward(n.stops) {
+		failed = append(failed, stop(ctx))
+	}
+	return errors.Join(failed...)
+}
+
+// payloadHeadroom is what the headers of a stored message may take beside its payload: JetStream takes up to 64 KiB.
+const payloadHeadroom = 128 << 10
+
+func embeddedConfig(c Config, log *slog.Logger) jetstream.EmbeddedConfig {
+	e := jetstream.DefaultEmbeddedConfig(c.Storage.DataDir)
+	e.Listen = c.NATS.Listen
+	e.MaxPayload = max(e.MaxPayload, int32(c.Limits.MaxPacket)+payloadHeadroom)
+	e.Logger = log
+	return e
+}
+
+func storageConfig(c Config, log *slog.Logger) jetstream.Config {
+	s := jetstream.DefaultConfig()
+	s.MaxAge, s.MaxBytes = c.Storage.MaxAge, c.Storage.MaxBytes
+	s.Logger = log
+	return s
+}
+
+func brokerConfig(c Config) actors.Config {
+	b := actors.DefaultConfig(uuid.NewString())
+	b.Listen = c.Listeners.MQTT
+	b.MaxConnections = c.Limits.MaxConnections
+	b.ConnectTimeout, b.WriteTimeout = c.Limits.ConnectTimeout, c.Limits.WriteTimeout
+	b.MaxParkedQueues = c.Sessions.MaxParkedConsumers
+	b.MaxRetained = c.Limits.MaxRetained
+	s := &b.Sessions
+	s.MaxExpiry = c.Sessions.MaxExpiry
+	s.DefaultExpiryV3 = min(c.Sessions.DefaultExpiryV3, c.Sessions.MaxExpiry)
+	s.MaxQueuedMessages = c.Sessions.MaxQueuedMessages
+	s.Overflow = sessions.Overflow(c.Sessions.Overflow)
+	s.QueueQoS0 = c.Sessions.QueueQoS0
+	s.SendWindow = c.Sessions.SendWindow
+	s.ReceiveMaximum = uint16(c.Limits.ReceiveMaximum)
+	s.MaxPacketSize = uint32(c.Limits.MaxPacket)
+	s.MaxKeepAlive = c.Limits.MaxKeepAlive
+	s.MaxSubscriptions = c.Limits.MaxSubscriptions
+	s.TopicFits = topicFits(min(c.Topics.MaxLength, jetstream.MaxSubject), c.Limits.MaxTopicLevels)
+	return b
+}
+
+// topicFits bounds topic names and filters by the length of the subject that they become, and by their levels.
+func topicFits(maxLength, maxLevels int) func(topic string) bool {
+	return func(topic string) bool {
+		const worst = len("=00") + 1 // what escaping can make of a byte
+		short := worst*(len(topic)+1) <= maxLength
+		return (short || len(jetstream.SubjectFromTopic(topic)) <= maxLength) && strings.Count(topic, "/") < maxLevels
+	}
 }

@@ -1,0 +1,83 @@
+package main
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net"
+	"strings"
+	"testing"
+)
+
+// startTestBroker starts the real broker and ends it with the test.
+func startTestBroker(t *testing.T, c Config) broker {
+	t.Helper()
+	b, err := startBroker(t.Context(), c, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := b.Shutdown(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	return b
+}
+
+func TestAddressesAreThoseThatAccept(t *testing.T) {
+	b := startTestBroker(t, testConfig(t))
+	connection, err := net.Dial("tcp", b.Addresses().NATS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := connection.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestNATSOffHasNoListener(t *testing.T) {
+	if got := startTestBroker(t, testConfig(t, override{"nats.listen", "off", "test"})).Addresses().NATS; got != "off" {
+		t.Errorf("NATS address %q, want off", got)
+	}
+}
+
+func TestTakenPortIsRefused(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	c := testConfig(t, override{"nats.listen", l.Addr().String(), "test"})
+	assertRefused(t, c, l.Addr().String(), "address already in use")
+	startTestBroker(t, testConfig(t, override{"storage.data_dir", c.Storage.DataDir, "test"})) // nothing was left behind
+}
+
+func TestDataDirHasOneProcessAtATime(t *testing.T) {
+	c := testConfig(t)
+	startTestBroker(t, c)
+	assertRefused(t, c, c.Storage.DataDir, "in use by another process")
+}
+
+// assertRefused expects that serve ends, with one line that says all parts, and says nothing on standard output.
+func assertRefused(t *testing.T, c Config, parts ...string) {
+	t.Helper()
+	var stdout strings.Builder
+	err := serve(t.Context(), c, startBroker, &stdout, io.Discard)
+	assertSays(t, err, parts...)
+	if strings.Contains(err.Error(), "\n") || stdout.Len() > 0 {
+		t.Errorf("error %q and output %q, want one line and nothing", err, stdout.String())
+	}
+}
+
+func TestStoppedBrokerStartsAgain(t *testing.T) {
+	c := testConfig(t)
+	for range 2 {
+		b, err := startBroker(t.Context(), c, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := b.Shutdown(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
