@@ -44,8 +44,11 @@ func (s *Store) Checkpoints(ctx context.Context) ([]sessions.Checkpoint, error) 
 	var all []sessions.Checkpoint
 	err := s.journals.scan(ctx, s.config.Names.CheckpointSubjects+".>", 1, everything, func(m storedMessage) error {
 		var c storedCheckpoint
-		if err := json.Unmarshal(m.data, &c); err != nil || c.Format != checkpointFormat {
-			return fmt.Errorf("checkpoint %s: format %d is not %d: %w", m.subject, c.Format, checkpointFormat, err)
+		if err := json.Unmarshal(m.data, &c); err != nil {
+			return fmt.Errorf("checkpoint %s: %w", m.subject, err)
+		}
+		if c.Format != checkpointFormat {
+			return fmt.Errorf("checkpoint %s: format %d is not %d", m.subject, c.Format, checkpointFormat)
 		}
 		all = append(all, c.Checkpoint)
 		return nil

@@ -158,22 +158,28 @@ func start(options *server.Options, c EmbeddedConfig, lock *flock.Flock) (*Embed
 	if err != nil {
 		return nil, fmt.Errorf("embedded NATS: %w", err)
 	}
-	bridge := &serverLogger{logger: c.Logger, fatal: make(chan string, 1)}
+	bridge := &serverLogger{logger: c.Logger}
 	ns.SetLoggerV2(bridge, false, false, false)
-	go ns.Start() // returns when the streams are recovered
-	ready := make(chan bool, 1)
-	go func() { ready <- ns.ReadyForConnections(c.StartTimeout) }()
+	started := make(chan struct{})
+	go func() {
+		defer close(started)
+		ns.Start() // returns when the streams are recovered, or when it cannot go on
+	}()
 	select {
-	case ok := <-ready:
-		if ok && ns.JetStreamEnabled() {
-			return &Embedded{server: ns, lock: lock, logger: c.Logger}, nil
-		}
-		err = fmt.Errorf("embedded NATS is not ready after %v: %s", c.StartTimeout, bridge.lastError())
-	case reason := <-bridge.fatal:
-		err = fmt.Errorf("embedded NATS cannot start in %s: %s", c.DataDir, reason)
+	case <-started:
+	case <-time.After(c.StartTimeout):
+		err = fmt.Errorf("embedded NATS has not recovered %s within %v", c.DataDir, c.StartTimeout)
 	}
-	ns.Shutdown()
-	return nil, err
+	if reason := bridge.fatal.Load(); reason != nil {
+		err = fmt.Errorf("embedded NATS cannot start in %s: %s", c.DataDir, *reason)
+	} else if err == nil && !(ns.ReadyForConnections(time.Second) && ns.JetStreamEnabled()) {
+		err = fmt.Errorf("embedded NATS is not ready in %s; see its errors above", c.DataDir)
+	}
+	if err != nil {
+		ns.Shutdown()
+		return nil, err
+	}
+	return &Embedded{server: ns, lock: lock, logger: c.Logger}, nil
 }
 
 // InProcessConn implements nats.InProcessConnProvider.
@@ -242,9 +248,8 @@ func Connect(provider nats.InProcessConnProvider, logger *slog.Logger) (*nats.Co
 // serverLogger hands the server's log to ours: what it notes is detail to us.
 type serverLogger struct {
 	logger *slog.Logger
-	// fatal has what kept the server from starting.
-	fatal chan string
-	last  atomic.Pointer[string]
+	// fatal is what kept the server from starting.
+	fatal atomic.Pointer[string]
 }
 
 var _ server.Logger = (*serverLogger)(nil)
@@ -262,18 +267,12 @@ func (l *serverLogger) Noticef(format string, v ...any) { l.write(slog.LevelDebu
 func (l *serverLogger) Warnf(format string, v ...any) { l.write(slog.LevelWarn, format, v) }
 
 // Errorf implements server.Logger.
-func (l *serverLogger) Errorf(format string, v ...any) {
-	text := l.write(slog.LevelError, format, v)
-	l.last.Store(&text)
-}
+func (l *serverLogger) Errorf(format string, v ...any) { l.write(slog.LevelError, format, v) }
 
 // Fatalf implements server.Logger.
 func (l *serverLogger) Fatalf(format string, v ...any) {
 	text := l.write(slog.LevelDebug, format, v) // whoever started the server reports it
-	select {
-	case l.fatal <- text:
-	default:
-	}
+	l.fatal.CompareAndSwap(nil, &text)
 }
 
 // Debugf implements server.Logger.
@@ -281,10 +280,3 @@ func (l *serverLogger) Debugf(format string, v ...any) { l.write(slog.LevelDebug
 
 // Tracef implements server.Logger.
 func (l *serverLogger) Tracef(format string, v ...any) { l.write(slog.LevelDebug, format, v) }
-
-func (l *serverLogger) lastError() string {
-	if text := l.last.Load(); text != nil {
-		return *text
-	}
-	return "no error was logged"
-}

@@ -14,6 +14,9 @@ import (
 // ErrTopicTooLong: the topic's subject would be longer than MaxSubject.
 var ErrTopicTooLong = errors.New("topic too long for storage")
 
+// errClosed: the write came after, or was unanswered at, Storage.Close.
+var errClosed = fmt.Errorf("%w: storage is closed", sessions.ErrUnavailable)
+
 // Server error codes (err_code of the JetStream API) that decide what a failed write means.
 const (
 	codeWrongLastSequence         = 10071

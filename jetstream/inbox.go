@@ -65,6 +65,16 @@ func (s *inboxes) give(in *inbox, settled bool) {
 	_ = in.sub.Unsubscribe() // fails only when the connection is closed, and the subscription with it
 }
 
+// close ends the subscriptions that are kept.
+func (s *inboxes) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, in := range s.idle {
+		_ = in.sub.Unsubscribe() // fails only when the connection is closed, and the subscription with it
+	}
+	s.idle = nil
+}
+
 // request sends data to subject and hands each answer to visit until it returns done = true. An answer that does not come
 // is ErrUnavailable. Answers that were under way when request failed are lost.
 func (s *inboxes) request(ctx context.Context, subject string, data []byte, visit func(*nats.Msg) (done bool)) error {

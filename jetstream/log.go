@@ -22,6 +22,7 @@ type Log struct {
 	nc        *nats.Conn
 	js        natsjs.JetStream
 	publisher *publisher
+	inboxes   *inboxes
 	reader    streamReader
 	stats     *Stats
 	prefix    string // of subjects, with the dot
@@ -35,7 +36,7 @@ var _ sessions.Log = (*Log)(nil)
 func (l *Log) Append(m *sessions.Message, id string, to sessions.Sink, token uint64) {
 	w := write{stream: l.config.Names.Stream, data: m.Payload, header: encodeHeader(m), to: to, token: token}
 	subject := SubjectFromTopic(m.Topic)
-	if len(subject) > MaxSubject || subject == "" {
+	if len(subject) > MaxSubject {
 		l.publisher.refuse(w, fmt.Errorf("%w: %w: %d bytes", sessions.ErrRejected, ErrTopicTooLong, len(subject)))
 		return
 	}

@@ -103,8 +103,8 @@ func (p *publisher) publish(w write) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
-	case p.closed:
-		p.fail(w, fmt.Errorf("%w: storage is closed", sessions.ErrUnavailable))
+	case p.closed: // nobody reports for us any more, and the caller may hold what its sink needs
+		go w.to.Stored(sessions.Result{Token: w.token, Err: errClosed})
 	case len(p.queue) > 0 || !p.room(&w):
 		p.queue = append(p.queue, w)
 	default:
@@ -116,6 +116,11 @@ func (p *publisher) publish(w write) {
 func (p *publisher) refuse(w write, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.closed {
+		err = errClosed
+		go w.to.Stored(sessions.Result{Token: w.token, Err: err})
+		return
+	}
 	p.fail(w, err)
 }
 
@@ -307,16 +312,15 @@ func (p *publisher) shut(done []settled) []settled {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.closed = true
-	err := fmt.Errorf("%w: storage is closed", sessions.ErrUnavailable)
 	for i := range p.slots {
 		if p.slots[i].busy {
 			w := p.release(i)
-			done = append(done, settled{w.to, sessions.Result{Token: w.token, Err: err}})
+			done = append(done, settled{w.to, sessions.Result{Token: w.token, Err: errClosed}})
 		}
 	}
 	done = append(done, p.failed...)
 	for _, w := range p.queue {
-		done = append(done, settled{w.to, sessions.Result{Token: w.token, Err: err}})
+		done = append(done, settled{w.to, sessions.Result{Token: w.token, Err: errClosed}})
 	}
 	p.failed, p.queue = nil, nil
 	return done

@@ -157,13 +157,13 @@ func (u *Queue) Pending(ctx context.Context) (uint64, error) {
 //
 // An empty answer of the consumer is no proof: it counts what waits behind the log's back, and may answer before it has
 // noticed the last messages. So the log itself is asked for a message that matches.
-func (u *Queue) Fetch(ctx context.Context, max int) ([]sessions.Entry, error) {
+func (u *Queue) Fetch(ctx context.Context, most int) ([]sessions.Entry, error) {
 	wait := time.Duration(0)
 	for {
-		if err := u.recover(ctx); err != nil {
+		if err := u.restore(ctx); err != nil {
 			return nil, err
 		}
-		entries, err := u.pull(ctx, min(max, maxAnswers), wait)
+		entries, err := u.pull(ctx, min(most, maxAnswers), wait)
 		if len(entries) > 0 {
 			return entries, nil // an error, if there was one, has set lost
 		}
@@ -185,8 +185,8 @@ func (u *Queue) Fetch(ctx context.Context, max int) ([]sessions.Entry, error) {
 	}
 }
 
-// recover puts a consumer whose place is not certain back to where we are.
-func (u *Queue) recover(ctx context.Context) error {
+// restore puts a consumer whose place is not certain back to where we are.
+func (u *Queue) restore(ctx context.Context) error {
 	if !u.lost {
 		return nil
 	}
@@ -201,14 +201,14 @@ func (u *Queue) recover(ctx context.Context) error {
 var errConsumerGone = errors.New("consumer is gone")
 
 // pull asks for messages; wait is how long to wait for the first.
-func (u *Queue) pull(ctx context.Context, max int, wait time.Duration) ([]sessions.Entry, error) {
-	request := fmt.Appendf(nil, `{"batch":%d,"no_wait":true,"expires":%d}`, max, wait)
+func (u *Queue) pull(ctx context.Context, batch int, wait time.Duration) ([]sessions.Entry, error) {
+	request := fmt.Appendf(nil, `{"batch":%d,"no_wait":true,"expires":%d}`, batch, wait)
 	if wait == 0 {
-		request = fmt.Appendf(nil, `{"batch":%d,"no_wait":true}`, max)
+		request = fmt.Appendf(nil, `{"batch":%d,"no_wait":true}`, batch)
 	}
 	var entries []sessions.Entry
 	var failure error
-	err := u.queues.log.reader.inboxes.request(ctx, "$JS.API.CONSUMER.MSG.NEXT."+u.queues.config.Names.Stream+"."+u.name, request,
+	err := u.queues.log.inboxes.request(ctx, "$JS.API.CONSUMER.MSG.NEXT."+u.queues.config.Names.Stream+"."+u.name, request,
 		func(m *nats.Msg) (done bool) {
 			d, ok := parseDelivery(m.Reply)
 			if !ok {
@@ -226,7 +226,7 @@ func (u *Queue) pull(ctx context.Context, max int, wait time.Duration) ([]sessio
 			e := sessions.Entry{Position: sessions.Position{Sequence: d.streamSequence, Time: d.time}, QueuedAfter: d.pending}
 			u.queues.log.fill(&e, m.Subject, m.Header, m.Data)
 			entries = append(entries, e)
-			return len(entries) == max
+			return len(entries) == batch
 		})
 	if err != nil {
 		u.lost = true // what is still under way will not reach us
@@ -240,9 +240,7 @@ func pullEnd(m *nats.Msg) error {
 	switch code := status(m); code {
 	case 404, 408:
 		return nil
-	case 503:
-		return errConsumerGone
-	case 409: // deleted, or the server shuts down
+	case 503, 409: // nobody is there; or it was deleted under the request, or the server shuts down
 		return errConsumerGone
 	default:
 		return fmt.Errorf("%w: consumer answered %d %s", sessions.ErrUnavailable, code, m.Header.Get("Description"))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strconv"
 	"time"
 
@@ -38,36 +39,46 @@ func (s *Store) journalSubject(clientID string) string {
 // errOtherClient: two client identifiers share a hashed token.
 var errOtherClient = errors.New("stored for another client identifier")
 
+// markerFlag is set in the revision of a deletion marker. Markers end themselves, so a write that expects one is content
+// with nothing too; a session may hold such a revision for longer than the marker lasts.
+const markerFlag = 1 << 63
+
 // Load implements sessions.Store.
 func (s *Store) Load(ctx context.Context, clientID string) (sessions.Stored, error) {
 	stored := sessions.Stored{ClientID: clientID}
 	group, ctx := errgroup.WithContext(ctx)
-	load := func(r streamReader, subject string, data *[]byte, revision *uint64) func() error {
-		return func() error {
-			m, err := r.get(ctx, getRequest{LastFor: subject})
-			if errors.Is(err, sessions.ErrNotFound) {
-				return nil
-			}
-			if err != nil {
-				return err
-			}
-			*revision = m.sequence
-			if m.deleted() {
-				return nil
-			}
-			if id, ok := clientIDOf(m.header); !ok || id != clientID {
-				return fmt.Errorf("%w: %w: %s", sessions.ErrRejected, errOtherClient, subject)
-			}
-			*data = m.data
-			return nil
-		}
-	}
-	group.Go(load(s.records, s.recordSubject(clientID), &stored.Record, &stored.RecordRevision))
-	group.Go(load(s.journals, s.journalSubject(clientID), &stored.Journal, &stored.JournalRevision))
+	group.Go(func() (err error) {
+		stored.Record, stored.RecordRevision, err = loadDocument(ctx, s.records, s.recordSubject(clientID), clientID)
+		return err
+	})
+	group.Go(func() (err error) {
+		stored.Journal, stored.JournalRevision, err = loadDocument(ctx, s.journals, s.journalSubject(clientID), clientID)
+		return err
+	})
 	if err := group.Wait(); err != nil {
 		return sessions.Stored{}, fmt.Errorf("load session %q: %w", clientID, err)
 	}
 	return stored, nil
+}
+
+// loadDocument reads a record or journal: nil and its revision when there is none.
+func loadDocument(ctx context.Context, r streamReader, subject, clientID string) ([]byte, uint64, error) {
+	m, err := r.get(ctx, getRequest{LastFor: subject})
+	switch {
+	case errors.Is(err, sessions.ErrNotFound):
+		return nil, 0, nil
+	case err != nil:
+		return nil, 0, err
+	case m.deleted():
+		return nil, m.sequence | markerFlag, nil
+	}
+	if id, ok := clientIDOf(m.header); !ok || id != clientID {
+		return nil, 0, fmt.Errorf("%w: %w: %s", sessions.ErrRejected, errOtherClient, subject)
+	}
+	if m.data == nil {
+		m.data = []byte{} // there, and empty
+	}
+	return m.data, m.sequence, nil
 }
 
 func clientIDOf(h nats.Header) (string, bool) {
@@ -78,60 +89,95 @@ func clientIDOf(h nats.Header) (string, bool) {
 	return unescape(v)
 }
 
-// casHeader is the header of a write that expects a revision.
-func casHeader(clientID string, expect uint64) nats.Header {
-	return nats.Header{
-		headerClientID:        {escapeValue(clientID)},
-		headerExpectedSubject: {strconv.FormatUint(expect, 10)},
-	}
-}
-
 // SaveRecord implements sessions.Store.
 func (s *Store) SaveRecord(clientID string, record []byte, expect uint64, to sessions.Sink, token uint64) {
-	s.publisher.publish(write{
+	s.save(write{
 		stream: bucketStream(s.config.Names.SessionBucket), subject: s.recordSubject(clientID),
-		header: casHeader(clientID, expect), data: record, to: to, token: token,
-	})
+		header: documentHeader(clientID), data: record, to: to, token: token,
+	}, expect)
 }
 
 // SaveJournal implements sessions.Store.
 func (s *Store) SaveJournal(clientID string, journal []byte, expect uint64, to sessions.Sink, token uint64) {
-	s.publisher.publish(write{
+	s.save(write{
 		stream: s.config.Names.JournalStream, subject: s.journalSubject(clientID),
-		header: casHeader(clientID, expect), data: journal, to: to, token: token,
-	})
+		header: documentHeader(clientID), data: journal, to: to, token: token,
+	}, expect)
 }
 
-// Delete implements sessions.Store. Both become tombstones, which KV clients understand, and which end themselves. The
-// sink is told when both are stored: a journal without record belongs to no session, so a failure between the two is
-// a failure to delete the rest only.
+// documentHeader is the header of a record or a journal.
+func documentHeader(clientID string) nats.Header {
+	h := make(nats.Header, 2)
+	h[headerClientID] = []string{escapeValue(clientID)}
+	return h
+}
+
+// save replaces what has the revision expect.
+func (s *Store) save(w write, expect uint64) {
+	if expect&markerFlag == 0 {
+		w.header[headerExpectedSubject] = []string{strconv.FormatUint(expect, 10)}
+		s.publisher.publish(w)
+		return
+	}
+	first := w
+	first.header = maps.Clone(w.header)
+	first.header[headerExpectedSubject] = []string{strconv.FormatUint(expect&^markerFlag, 10)}
+	first.to = sinkFunc(func(r sessions.Result) {
+		if errors.Is(r.Err, sessions.ErrConflict) { // the marker has ended, or somebody has written
+			s.save(w, 0)
+			return
+		}
+		w.to.Stored(r)
+	})
+	s.publisher.publish(first)
+}
+
+// Delete implements sessions.Store. Record and journal become tombstones, which KV clients understand and which end
+// themselves. The record goes first: a journal without a record belongs to no session.
 func (s *Store) Delete(clientID string, expect uint64, to sessions.Sink, token uint64) {
-	header := s.tombstone(clientID)
-	header[headerExpectedSubject] = []string{strconv.FormatUint(expect, 10)}
-	s.publisher.publish(write{
-		stream: bucketStream(s.config.Names.SessionBucket), subject: s.recordSubject(clientID), header: header,
+	go func() {
+		ctx, cancel := context.WithTimeout(context.Background(), s.config.AckTimeout)
+		defer cancel()
+		// What is to go is the journal of now: another owner may have written the next when the record is gone.
+		_, journal, err := loadDocument(ctx, s.journals, s.journalSubject(clientID), clientID)
+		if err != nil {
+			to.Stored(sessions.Result{Token: token, Err: err})
+			return
+		}
+		s.deleteRecord(clientID, expect, journal, to, token)
+	}()
+}
+
+func (s *Store) deleteRecord(clientID string, expect, journal uint64, to sessions.Sink, token uint64) {
+	s.save(write{
+		stream: bucketStream(s.config.Names.SessionBucket), subject: s.recordSubject(clientID), header: s.tombstone(clientID),
 		to: sinkFunc(func(record sessions.Result) {
-			if record.Err != nil {
-				record.Token = token
-				to.Stored(record)
+			result := sessions.Result{Token: token, Sequence: record.Sequence | markerFlag, JournalSequence: journal, Err: record.Err}
+			if record.Err != nil || journal == 0 || journal&markerFlag != 0 {
+				to.Stored(result)
 				return
 			}
-			s.publisher.publish(write{
-				stream: s.config.Names.JournalStream, subject: s.journalSubject(clientID), header: s.tombstone(clientID),
-				to: sinkFunc(func(journal sessions.Result) {
-					to.Stored(sessions.Result{Token: token, Sequence: record.Sequence, Err: journal.Err})
-				}),
-			})
+			s.deleteJournal(clientID, journal, result, to)
 		}),
-	})
+	}, expect)
+}
+
+// deleteJournal ends what deleteRecord began, and reports its result.
+func (s *Store) deleteJournal(clientID string, expect uint64, result sessions.Result, to sessions.Sink) {
+	s.save(write{
+		stream: s.config.Names.JournalStream, subject: s.journalSubject(clientID), header: s.tombstone(clientID),
+		to: sinkFunc(func(journal sessions.Result) {
+			result.JournalSequence, result.Err = journal.Sequence|markerFlag, journal.Err
+			to.Stored(result)
+		}),
+	}, expect)
 }
 
 func (s *Store) tombstone(clientID string) nats.Header {
-	return nats.Header{
-		headerClientID:    {escapeValue(clientID)},
-		headerKVOperation: {"PURGE"},
-		headerTTL:         {ttl(s.config.TombstoneTTL)},
-	}
+	h := documentHeader(clientID)
+	h[headerKVOperation] = []string{"PURGE"}
+	h[headerTTL] = []string{ttl(s.config.TombstoneTTL)}
+	return h
 }
 
 // ttl is a lifetime as the server reads it, rounded up to seconds.

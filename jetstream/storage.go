@@ -17,6 +17,7 @@ type Storage struct {
 	stats    *Stats
 	// messages writes to the log, state to everything else.
 	messages, state *publisher
+	inboxes         *inboxes
 }
 
 // Open makes or checks the streams and buckets and opens them over a connection, which it does not own. The connection
@@ -33,10 +34,9 @@ func Open(ctx context.Context, nc *nats.Conn, c Config) (*Storage, error) {
 		return nil, clientErr(err)
 	}
 	stats := new(Stats)
-	reader := func(stream string) streamReader {
-		return streamReader{inboxes: &inboxes{nc: nc, timeout: c.AckTimeout}, stream: stream}
-	}
-	log := &Log{config: &c, nc: nc, js: js, reader: reader(c.Names.Stream), stats: stats, prefix: c.Names.Subjects + "."}
+	in := &inboxes{nc: nc, timeout: c.AckTimeout}
+	reader := func(stream string) streamReader { return streamReader{inboxes: in, stream: stream} }
+	log := &Log{config: &c, nc: nc, js: js, inboxes: in, reader: reader(c.Names.Stream), stats: stats, prefix: c.Names.Subjects + "."}
 	if log.publisher, err = newPublisher(nc, &c, stats, log.appended); err != nil {
 		return nil, err
 	}
@@ -56,6 +56,7 @@ func Open(ctx context.Context, nc *nats.Conn, c Config) (*Storage, error) {
 		stats:    stats,
 		messages: log.publisher,
 		state:    state,
+		inboxes:  in,
 	}, nil
 }
 
@@ -78,4 +79,5 @@ func (s *Storage) Stats() *Stats { return s.stats }
 func (s *Storage) Close() {
 	s.messages.close()
 	s.state.close()
+	s.inboxes.close()
 }
