@@ -1,0 +1,42 @@
+// Package actors is the running broker of one node: who exists, and who talks to whom.
+//
+//	listener ──► connection ─── Inbound ──► session ──── Append, SaveRecord, SaveJournal ──► storage
+//	             (reader, actor) ◄─ Outbound ─ actor ◄─── results ────────────────────────────────┘
+//	                                           ▲  │
+//	                     Delivered, Routed     │  └─ Subscribe, Join, Leave, QoS 0 ──► router ◄── log tail
+//	                                           └───────────────────────────────────────┘
+//
+// A connection is a goroutine that reads and decodes, and an actor that encodes and writes. A session is an actor around a
+// sessions.Session, which decides everything; session_effects.go alone carries its effects out. The directory finds the
+// session actor of a client identifier. The router owns the subscription tree, the retained messages and the end of the
+// log, and hands the log out in its order.
+//
+// Goroutines, beside one for each actor that has something to do:
+//
+//	goroutine          started by        stopped by               blocks on                owns
+//	accept             Start             Shutdown (listener)      Accept                   -
+//	reader             listener          end of its socket        Read, inbound bound      its read buffer
+//	log tail           Start             Shutdown (ctx)           the log                  order of hand-over, via router
+//	timer wheel        Start             Shutdown                 its ticker               the timers
+//	journal turns      Start             Shutdown                 its ticker, requests     the budget of lazy journal writes
+//	parking            Start             Shutdown (ctx)           rate limit, storage      durable queues of offline sessions
+//	checkpoint         Start             Shutdown (ctx)           its ticker, storage      checkpoints of this and earlier boots
+//	settling           Start             all settled, Shutdown    its ticker               sessions of boots that died
+//	drop report        Start             Shutdown (ctx)           its ticker               -
+//	storage work       session, parking  its answer, or 10 s      storage                  one call each, 64 at a time
+//
+// Queues and their overflow policies:
+//
+//	inbound bound of a connection   1,024 messages or 1 MiB: its socket is not read
+//	unsent bytes of a connection    1 MiB: QoS 0 is dropped (slow_consumer), QoS 1 and 2 stay in the log
+//	live hand-overs to a session    64 batches: its live feed stops and it catches up from the log
+//	backlog of a live session       256 messages or 256 KiB: dropped from memory, it catches up from the log
+//	end of the log in memory        64 MiB: the oldest go; who is behind reads its durable queue
+//	sessions waiting to be parked   sessions.max_parked_consumers: the one parked first goes without queue
+//	lazy journal writes             5,000 a second for the node: they come later
+//
+// Locks: that of a directory shard is taken before the mailbox of the actor posted to; that of the router before those of
+// the retainer and of mailboxes. None is held while storage is waited for.
+//
+// Test it with memory stores and virtual time here, and from outside in test/.
+package actors
