@@ -69,8 +69,9 @@ func (d *decoder) packet(t PacketType, flags byte) Packet {
 		return d.disconnect()
 	case TypeAuth:
 		return d.auth()
+	default:
+		panic("mqttcodec: type 0 passed the check of the first byte")
 	}
-	panic("mqttcodec: type 0 passed the check of the first byte")
 }
 
 // Append appends the encoded packet to dst and returns it, without allocating when dst has the capacity. CONNECT is
@@ -113,10 +114,10 @@ func bodySize(v Version, p Packet) (int, error) {
 // firstByte is the packet's type and flags. (2.1.1)
 func firstByte(p Packet) byte {
 	first := byte(p.Type()) << 4
-	switch p := p.(type) {
-	case *Publish:
-		return first | p.flags()
-	case *Pubrel, *Subscribe, *Unsubscribe: // [MQTT-3.6.1-1] [MQTT-3.8.1-1] [MQTT-3.10.1-1]
+	switch p.Type() {
+	case TypePublish:
+		return first | p.(*Publish).flags()
+	case TypePubrel, TypeSubscribe, TypeUnsubscribe: // [MQTT-3.6.1-1] [MQTT-3.8.1-1] [MQTT-3.10.1-1]
 		return first | 0x02
 	default:
 		return first

@@ -94,11 +94,15 @@ func TestFlippedBytesAreHarmless(t *testing.T) {
 
 func TestTooLongIsNotWritten(t *testing.T) {
 	long := strings.Repeat("x", math.MaxUint16+1)
+	payload := make([]byte, maxVarint) // never touched, so never resident
+	if size, err := Size(V311, &Publish{Topic: "a", Payload: payload[:maxVarint-3]}); size != maxVarint+5 || err != nil {
+		t.Errorf("the greatest packet: %d, %v", size, err)
+	}
 	for _, p := range []Packet{
 		&Publish{Topic: long},
 		&Publish{Topic: "a", Properties: MessageProperties{CorrelationData: []byte(long)}},
 		&Publish{Topic: "a", SubscriptionIdentifiers: []uint32{maxVarint + 1}},
-		&Publish{Topic: "a", Payload: make([]byte, maxVarint)},
+		&Publish{Topic: "a", Payload: payload[:maxVarint-3]}, // and a property length of one byte
 		&Connect{Version: V5, Will: &Will{Topic: "a", Payload: []byte(long)}},
 		&Puback{PacketID: 1, Properties: AckProperties{ReasonString: long}},
 		&Subscribe{PacketID: 1, Requests: []SubscriptionRequest{{Filter: long}}},

@@ -58,8 +58,9 @@ func returnCode(reason ReasonCode) (code byte, ok bool) {
 		return 4, true
 	case NotAuthorized, Banned, BadAuthenticationMethod:
 		return 5, true
+	default:
+		return 0, false
 	}
-	return 0, false
 }
 
 func (d *decoder) connack() *Connack {

@@ -154,6 +154,8 @@ func TestConnackVersion(t *testing.T) {
 		{"MQTT", 6, V5, true},
 		{"MQTT", 4, V311, true},
 		{"MQTT", 3, V311, true},
+		{"MQTT", 0x7F, V5, true},
+		{"MQTT", 0x80, V311, true},
 		{"MQTT", 0x84, V311, true},
 		{"MQIsdp", 3, V31, true},
 		{"MQIsdp", 4, V31, true},

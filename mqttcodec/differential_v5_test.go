@@ -90,10 +90,10 @@ func forPaho(p Packet) {
 		}
 	case *Auth:
 		absentWhenEmpty(&p.AuthenticationMethod, &p.AuthenticationData)
-		if !p.AuthenticationMethod.Present {
+		if p.AuthenticationMethod.Value == "" && (p.Reason != Success || p.AuthenticationData != nil) {
 			p.AuthenticationMethod = Some("method")
 		}
-	default: // the others have no such fields
+	case *Puback, *Pubrec, *Pubrel, *Pubcomp, *Subscribe, *Suback, *Unsubscribe, *Unsuback, *Pingreq, *Pingresp, *Disconnect: // no such fields
 	}
 }
 

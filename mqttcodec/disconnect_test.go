@@ -74,10 +74,9 @@ func TestOnlyServerPacketsAreRefusedFromClients(t *testing.T) {
 		&Disconnect{Reason: SessionTakenOver}, &Disconnect{Reason: ServerShuttingDown}, &Disconnect{ServerReference: "s"},
 		&Auth{Reason: Success},
 	} {
-		if err := CheckFromClient(p); err == nil {
-			t.Errorf("%T %+v passed", p, p)
-		} else if reason := err.(*ProtocolError).Reason; reason != ProtocolErrorReason { //nolint:errorlint // the type is the contract
-			t.Errorf("%T: %#02x", p, byte(reason))
+		var refused *ProtocolError
+		if err := CheckFromClient(p); !errors.As(err, &refused) || refused.Reason != ProtocolErrorReason {
+			t.Errorf("%T %+v: %v", p, p, err)
 		}
 	}
 	for _, p := range []Packet{

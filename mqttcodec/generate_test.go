@@ -280,8 +280,10 @@ func anyDisconnect(t *rapid.T, v Version) Packet {
 }
 
 func anyAuth(t *rapid.T, _ Version) Packet {
-	return &Auth{
-		Reason: anyReason(t, TypeAuth), AuthenticationMethod: Some(anyText(t, "authentication method")),
-		AuthenticationData: maybe(t, anyBytes, "authentication data"), ReasonString: anyText(t, "reason string"), UserProperties: anyUsers(t),
+	p := &Auth{Reason: anyReason(t, TypeAuth), ReasonString: anyText(t, "reason string"), UserProperties: anyUsers(t)}
+	if p.Reason != Success || flip(t, "method?") {
+		p.AuthenticationMethod = Some(anyText(t, "authentication method"))
+		p.AuthenticationData = maybe(t, anyBytes, "authentication data")
 	}
+	return p
 }

@@ -138,8 +138,8 @@ func ruleOf(id property) *propertyRule {
 type properties struct {
 	section []byte
 	// at is the offset of the value of each property's first occurrence, 0 when absent: the identifier precedes it.
-	at                      [propLast + 1]uint32
-	users, subscriptionsIDs int
+	at                     [propLast + 1]uint32
+	users, subscriptionIDs int
 }
 
 // properties reads the property section of packet t into s. (2.2.2)
@@ -170,11 +170,11 @@ func (d *decoder) section(s *properties, t PacketType, section []byte) {
 			r.fail(forbidden("", rule.name+" occurs twice"))
 		}
 		r.value(rule)
-		switch id {
-		case propUser:
+		if id == propUser {
 			s.users++
-		case propSubscriptionIdentifier:
-			s.subscriptionsIDs++
+		}
+		if id == propSubscriptionIdentifier {
+			s.subscriptionIDs++
 		}
 	}
 	if r.err != nil {
@@ -283,10 +283,10 @@ func (s *properties) userProperties() []UserProperty {
 
 // subscriptionIdentifiers is the Subscription Identifiers of a PUBLISH. (3.3.2.3.8)
 func (s *properties) subscriptionIdentifiers() []uint32 {
-	if s.subscriptionsIDs == 0 {
+	if s.subscriptionIDs == 0 {
 		return nil
 	}
-	list := make([]uint32, 0, s.subscriptionsIDs)
+	list := make([]uint32, 0, s.subscriptionIDs)
 	for b := range s.occurrences(propSubscriptionIdentifier) {
 		n, _, _ := readVarint(b)
 		list = append(list, n)
@@ -324,6 +324,7 @@ func valueSize(kind propertyKind, b []byte) int {
 	case kindPair:
 		key := 2 + len(block(b))
 		return key + 2 + len(block(b[key:]))
+	default:
+		panic("mqttcodec: property of no kind in a checked section")
 	}
-	panic("mqttcodec: property of no kind in a checked section")
 }

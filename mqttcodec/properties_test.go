@@ -17,8 +17,9 @@ func sampleValue(rule *propertyRule) []byte {
 		return raw("k", "v")
 	case kindString, kindBinary:
 		return raw("m")
+	default:
+		return nil
 	}
-	return nil
 }
 
 // carriers are packets of each type that differ in their properties only; a will stands for its CONNECT.

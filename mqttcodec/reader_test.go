@@ -91,7 +91,7 @@ func TestReaderDoesNotDependOnSegments(t *testing.T) {
 				t.Fatalf("got %+v, %v, want %+v", got, err, p)
 			}
 		}
-		if _, err := r.ReadPacket(); err != io.EOF { //nolint:errorlint // the contract is io.EOF itself
+		if _, err := r.ReadPacket(); !errors.Is(err, io.EOF) {
 			t.Errorf("at the end: %v", err)
 		}
 	}
