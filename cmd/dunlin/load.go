@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/knadh/koanf/parsers/yaml"
@@ -84,11 +83,11 @@ func (s settings) readVariables() error {
 	})
 }
 
-// putAll takes over all values of one source, in the order of their names, so that of two mistakes the same one is
-// reported each time.
+// putAll takes over all values of one source, in the order of their names (that of Keys), so that of two mistakes the
+// same one is reported each time.
 func (s settings) putAll(k *koanf.Koanf, origin func(key string) string) error {
 	values := k.All()
-	for _, name := range slices.Sorted(slices.Values(k.Keys())) {
+	for _, name := range k.Keys() {
 		switch v := values[name].(type) {
 		case nil, map[string]any:
 			if isSection(name) {

@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -79,5 +81,30 @@ func TestStoppedBrokerStartsAgain(t *testing.T) {
 		if err := b.Shutdown(t.Context()); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+func TestStartThatFailsLeavesNothingRunning(t *testing.T) {
+	c := testConfig(t)
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := startBroker(ended, c, slog.New(slog.DiscardHandler)); err == nil {
+		t.Fatal("started although its context had ended")
+	}
+	startTestBroker(t, c) // the data directory is free
+}
+
+func TestPartsStopInReverseOrderWhateverFails(t *testing.T) {
+	var order []string
+	n := new(node)
+	for _, name := range []string{"storage", "clients"} {
+		n.onStop(func(context.Context) error {
+			order = append(order, name)
+			return errors.New(name + " broken")
+		})
+	}
+	assertSays(t, n.Shutdown(t.Context()), "clients broken", "storage broken")
+	if !slices.Equal(order, []string{"clients", "storage"}) {
+		t.Errorf("stopped in the order %v", order)
 	}
 }
