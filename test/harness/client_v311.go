@@ -3,9 +3,11 @@ package harness
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/url"
 	"sync"
+	"time"
 
 	mqtt3 "github.com/eclipse/paho.mqtt.golang"
 )
@@ -17,7 +19,20 @@ type client3 struct {
 	once   sync.Once     // guards the closing of lost
 
 	mu   sync.Mutex
-	conn net.Conn // guarded by mu
+	conn *cutConn // guarded by mu
+}
+
+// cutConn is a connection whose end always looks like the other side's doing. The library says nothing of a
+// connection that it finds closed on its own side.
+type cutConn struct{ net.Conn }
+
+// Read implements net.Conn.
+func (c *cutConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if errors.Is(err, net.ErrClosed) {
+		err = io.EOF
+	}
+	return n, err
 }
 
 func (c *Client) connect3(d *Device, address string, mode Mode) error {
@@ -51,10 +66,13 @@ func (c *Client) connect3(d *Device, address string, mode Mode) error {
 // dial keeps the socket, so that drop can close it without DISCONNECT.
 func (l *client3) dial(uri *url.URL, o mqtt3.ClientOptions) (net.Conn, error) {
 	conn, err := net.DialTimeout("tcp", uri.Host, o.ConnectTimeout)
+	if err != nil {
+		return nil, err
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.conn = conn
-	return conn, err
+	l.conn = &cutConn{conn}
+	return l.conn, nil
 }
 
 func (l *client3) end() { l.once.Do(func() { close(l.lost) }) }
@@ -100,5 +118,9 @@ func (l *client3) drop() {
 		return
 	}
 	conn.Close()
-	<-l.lost
+	select {
+	case <-l.lost:
+	case <-time.After(Patience):
+		panic("harness: the library has not noticed that its connection is gone")
+	}
 }

@@ -6,8 +6,16 @@ import (
 	"dunlin/mqttcodec"
 )
 
-// window is how many messages PublishAll has unacknowledged at most; every broker's Receive Maximum allows it.
+// window is how many messages PublishAll has unacknowledged at most, if the broker's Receive Maximum allows it.
 const window = 64
+
+// window is the send window of this connection. [MQTT-4.9.0-2]
+func (r *Raw) window() int {
+	if r.Connack != nil && r.Connack.Properties.ReceiveMaximum != 0 {
+		return min(window, int(r.Connack.Properties.ReceiveMaximum))
+	}
+	return window
+}
 
 // Publish publishes one message and waits until the exchange is complete. The connection must not receive messages.
 func (r *Raw) Publish(m mqttcodec.Publish) {
@@ -30,7 +38,7 @@ func (r *Raw) TryPublishAll(messages []mqttcodec.Publish) error {
 	next, id := 0, uint16(0)
 	for next < len(messages) || len(unfinished) > 0 {
 		var batch []mqttcodec.Packet
-		for ; next < len(messages) && len(unfinished) < window; next++ {
+		for ; next < len(messages) && len(unfinished) < r.window(); next++ {
 			m := messages[next]
 			if m.QoS > 0 {
 				id++

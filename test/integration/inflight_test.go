@@ -36,6 +36,18 @@ func receiveUnanswered(r *harness.Raw, n int) []inflight {
 	return all
 }
 
+// identifiersByQoS are the packet identifiers of messages, apart by QoS.
+func identifiersByQoS(all []inflight) (qos1, qos2 []uint16) {
+	for _, m := range all {
+		if m.qos == 1 {
+			qos1 = append(qos1, m.id)
+		} else {
+			qos2 = append(qos2, m.id)
+		}
+	}
+	return qos1, qos2
+}
+
 // resent is what a resumed connection got before the first new message.
 type resent struct {
 	publishes []inflight
@@ -101,7 +113,11 @@ func startLoad(t *testing.T, b *harness.Broker) *load {
 			}
 		}
 	}()
-	<-flowing
+	select {
+	case <-flowing:
+	case err := <-l.done:
+		t.Fatalf("the load broke down: %v", err)
+	}
 	return l
 }
 
@@ -161,22 +177,17 @@ func testInFlightIsResent(t *testing.T, v mqttcodec.Version, how harness.Ending,
 		others = startLoad(t, b)
 	}
 
-	// Messages 1 and 5 go past PUBREC, 3 is finished, 2 and 6 are acknowledged.
-	released := []uint16{sent[1].id, sent[5].id}
-	for _, i := range []int{1, 3, 5} {
-		c.Send(&mqttcodec.Pubrec{PacketID: sent[i].id})
-		if rel := harness.Expect[*mqttcodec.Pubrel](c); rel.PacketID != sent[i].id {
-			t.Fatalf("PUBREL %d for PUBREC %d", rel.PacketID, sent[i].id)
+	qos1, qos2 := identifiersByQoS(sent)
+	released := []uint16{qos2[0], qos2[2]}
+	for _, id := range qos2[:3] {
+		c.Send(&mqttcodec.Pubrec{PacketID: id})
+		if rel := harness.Expect[*mqttcodec.Pubrel](c); rel.PacketID != id {
+			t.Fatalf("PUBREL %d for PUBREC %d", rel.PacketID, id)
 		}
 	}
-	c.Send(&mqttcodec.Pubcomp{PacketID: sent[3].id}, &mqttcodec.Puback{PacketID: sent[2].id}, &mqttcodec.Puback{PacketID: sent[6].id})
-	finished := []int{1, 2, 3, 5, 6}
-	var open []inflight
-	for i, m := range sent {
-		if !slices.Contains(finished, i) {
-			open = append(open, m)
-		}
-	}
+	c.Send(&mqttcodec.Pubcomp{PacketID: qos2[1]}, &mqttcodec.Puback{PacketID: qos1[1]}, &mqttcodec.Puback{PacketID: qos1[3]})
+	over := []uint16{qos2[0], qos2[1], qos2[2], qos1[1], qos1[3]}
+	open := slices.DeleteFunc(slices.Clone(sent), func(m inflight) bool { return slices.Contains(over, m.id) })
 	harness.Wait(journalLag)
 	b.Down(how, c, publisher)
 	if others != nil {

@@ -1,0 +1,223 @@
+package integration
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+
+	"dunlin/mqttcodec"
+	"dunlin/test/harness"
+)
+
+// mixed are n messages on a topic, QoS 1 and 2 by turns, numbered from first on.
+func mixed(topic string, first, n int) []mqttcodec.Publish {
+	messages := make([]mqttcodec.Publish, n)
+	for i := range messages {
+		messages[i] = mqttcodec.Publish{Topic: topic, QoS: mqttcodec.QoS(1 + (first+i)%2), Payload: fmt.Append(nil, first+i)}
+	}
+	return messages
+}
+
+// Ten thousand messages missed while offline arrive, each once, in order, with a restart in the middle of them.
+// [MQTT-4.6.0-5] [MQTT-4.6.0-6] [MQTT-3.1.2-5]
+func TestS04MissedMessagesArriveOnceInOrder(t *testing.T) {
+	t.Parallel()
+	harness.EachRestart(t, func(t *testing.T, v mqttcodec.Version, how harness.Ending) {
+		const n = 10_000
+		b := harness.Start(t)
+		device := harness.NewDevice(v, "s04")
+		c := device.Connect(b, harness.Persistent)
+		c.Subscribe("s04/#", 2)
+		c.Disconnect()
+
+		publisher := b.ConnectRaw(t, harness.CleanConnect(v, "publisher"))
+		publisher.PublishAll(mixed("s04/a", 0, n/2))
+		b.Restart(how, publisher)
+		publisher = b.ConnectRaw(t, harness.CleanConnect(v, "publisher"))
+		publisher.PublishAll(mixed("s04/a", n/2, n/2))
+		publisher.Publish(mqttcodec.Publish{Topic: "s04/end", QoS: 2})
+
+		got := device.Resume(b).ReceiveUntil("s04/end")
+		// The order holds for each QoS on its own.
+		for qos := range byte(2) {
+			qos++
+			var payloads, want []string
+			for _, m := range got {
+				if m.QoS == qos {
+					payloads = append(payloads, m.Payload)
+				}
+			}
+			for i := range n {
+				if byte(1+i%2) == qos {
+					want = append(want, fmt.Sprint(i))
+				}
+			}
+			if at := firstDifference(payloads, want); at >= 0 {
+				t.Errorf("QoS %d: got %d messages, want %d; they differ at %d: got %q, want %q", qos, len(payloads), len(want), at,
+					payloads[at:min(at+3, len(payloads))], want[at:min(at+3, len(want))])
+			}
+		}
+	})
+}
+
+// firstDifference is where two slices differ first, -1 when they do not.
+func firstDifference(a, b []string) int {
+	for i := range min(len(a), len(b)) {
+		if a[i] != b[i] {
+			return i
+		}
+	}
+	if len(a) != len(b) {
+		return min(len(a), len(b))
+	}
+	return -1
+}
+
+// A message at QoS 0, by its publisher or by the subscription, is not for a client that is away; the option
+// sessions.queue_qos0 makes it so. (4.3.1)
+func TestS06QoS0IsQueuedOnlyWhenAsked(t *testing.T) {
+	t.Parallel()
+	for _, queued := range []bool{false, true} {
+		t.Run(fmt.Sprintf("queue_qos0=%v", queued), func(t *testing.T) {
+			t.Parallel()
+			harness.EachRestart(t, func(t *testing.T, v mqttcodec.Version, how harness.Ending) {
+				b := harness.Start(t, harness.Set("sessions.queue_qos0", queued))
+				device := harness.NewDevice(v, "s06")
+				c := device.Connect(b, harness.Persistent)
+				c.Subscribe("s06/one", 1)
+				c.Subscribe("s06/zero", 0)
+				c.Subscribe("marker", 1)
+				c.Disconnect()
+
+				publisher := harness.NewDevice(v, "publisher").Connect(b, harness.Ephemeral)
+				publisher.Publish("s06/one", 0, "published at 0")
+				publisher.Publish("s06/zero", 1, "subscribed at 0")
+				publisher.Publish("s06/zero", 0, "both at 0")
+				publisher.Publish("s06/one", 1, "kept")
+				b.Restart(how, publisher)
+
+				c = device.Resume(b)
+				publisher = harness.NewDevice(v, "publisher").Connect(b, harness.Ephemeral)
+				publisher.Publish("marker", 1, "")
+				want := []string{"kept"}
+				if queued {
+					want = []string{"published at 0", "subscribed at 0", "both at 0", "kept"}
+				}
+				if got := harness.Payloads(c.ReceiveUntil("marker")); !slices.Equal(got, want) {
+					t.Errorf("after the restart %q, want %q", got, want)
+				}
+				publisher.Publish("s06/zero", 0, "online")
+				c.ExpectPayloads("online")
+			})
+		})
+	}
+}
+
+// A queue keeps what its limit allows, and drops at the end that is configured. 0 is no limit.
+func TestS09QueueLimitHolds(t *testing.T) {
+	t.Parallel()
+	const published = 250
+	cases := []struct {
+		limit    int
+		overflow string
+		want     []string
+	}{
+		{100, "drop_oldest", harness.Numbered("m", 150, 100)},
+		{100, "drop_newest", harness.Numbered("m", 0, 100)},
+		{0, "drop_oldest", harness.Numbered("m", 0, published)},
+	}
+	for _, c := range cases {
+		t.Run(fmt.Sprintf("%d %s", c.limit, c.overflow), func(t *testing.T) {
+			t.Parallel()
+			harness.EachRestart(t, func(t *testing.T, v mqttcodec.Version, how harness.Ending) {
+				testQueueLimit(t, v, how, c.want, published,
+					harness.Set("sessions.max_queued_messages", c.limit), harness.Set("sessions.overflow", c.overflow))
+			})
+		})
+	}
+}
+
+func testQueueLimit(t *testing.T, v mqttcodec.Version, how harness.Ending, want []string, published int, options ...harness.Option) {
+	b := harness.Start(t, options...)
+	device := harness.NewDevice(v, "s09")
+	c := device.Connect(b, harness.Persistent)
+	c.Subscribe("s09", 2)
+	c.Disconnect()
+	publisher := b.ConnectRaw(t, harness.CleanConnect(v, "publisher"))
+	publisher.PublishAll(harness.Messages("s09", 1, "m", published))
+	b.Restart(how, publisher)
+
+	c = device.Resume(b)
+	c.ExpectPayloads(want...)
+	// What comes while the client is here is not subject to the limit that it has drained.
+	publisher = b.ConnectRaw(t, harness.CleanConnect(v, "publisher"))
+	publisher.PublishAll(harness.Messages("s09", 2, "live", 10))
+	c.ExpectPayloads(harness.Numbered("live", 0, 10)...)
+}
+
+// Messages in flight do not count as queued and are never dropped for the limit.
+func TestS09InFlightIsNeverDropped(t *testing.T) {
+	t.Parallel()
+	harness.EachEnding(t, func(t *testing.T, how harness.Ending) {
+		b := harness.Start(t, harness.Set("sessions.max_queued_messages", 10), harness.Set("sessions.overflow", "drop_oldest"))
+		c := b.ConnectRaw(t, harness.PersistentConnect(mqttcodec.V5, "s09"))
+		c.Subscribe(harness.Filter("s09", 1))
+		publisher := b.ConnectRaw(t, harness.CleanConnect(mqttcodec.V5, "publisher"))
+		publisher.PublishAll(harness.Messages("s09", 1, "sent", 5))
+		sent := receiveUnanswered(c, 5)
+		harness.Wait(journalLag)
+		c.Drop()
+		publisher.PublishAll(harness.Messages("s09", 1, "m", 50))
+		b.Restart(how, publisher)
+
+		c = b.Resume(t, mqttcodec.V5, "s09")
+		again := readResent(t, c)
+		if !slices.Equal(again.publishes, sent) {
+			t.Errorf("resent %v, want %v", again.publishes, sent)
+		}
+		finish(t, c, again, harness.Numbered("m", 40, 10))
+	})
+}
+
+// A persistent session gets all it missed on a retained topic, not just the last; a new subscriber gets one; a
+// resumed session gets nothing for resuming. [MQTT-3.3.1-9] [MQTT-3.3.1-12] [MQTT-3.8.4-4] [3.1.1 MQTT-3.3.1-8]
+func TestS12RetainedMessagesAreAlsoQueued(t *testing.T) {
+	t.Parallel()
+	harness.EachRestart(t, func(t *testing.T, v mqttcodec.Version, how harness.Ending) {
+		b := harness.Start(t)
+		publisher := harness.NewDevice(v, "publisher").Connect(b, harness.Ephemeral)
+		publisher.PublishRetained("s12", 1, "before")
+		device := harness.NewDevice(v, "s12")
+		c := device.Connect(b, harness.Persistent)
+		c.Subscribe("s12", 1)
+		c.Subscribe("marker", 1)
+		if m := c.Receive(); m.Payload != "before" || !m.Retain {
+			t.Errorf("the new subscription got %+v, want the retained message with retain 1", m)
+		}
+		c.Disconnect()
+		for i := range 5 {
+			publisher.PublishRetained("s12", byte(1+i%2), fmt.Sprint("missed", i))
+		}
+		b.Restart(how, publisher)
+
+		publisher = harness.NewDevice(v, "publisher").Connect(b, harness.Ephemeral)
+		publisher.Publish("marker", 1, "")
+		c = device.Resume(b)
+		got := c.ReceiveUntil("marker")
+		if !slices.Equal(harness.Payloads(got), harness.Numbered("missed", 0, 5)) {
+			t.Errorf("the session missed five messages and got %q", harness.Payloads(got))
+		}
+		for _, m := range got {
+			if m.Retain {
+				t.Errorf("%q came with retain 1 on an existing subscription", m.Payload)
+			}
+		}
+		fresh := harness.NewDevice(v, "fresh").Connect(b, harness.Ephemeral)
+		fresh.Subscribe("marker", 1)
+		fresh.Subscribe("s12", 1)
+		publisher.Publish("marker", 1, "")
+		if got := fresh.ReceiveUntil("marker"); len(got) != 1 || got[0].Payload != "missed4" || !got[0].Retain {
+			t.Errorf("the new subscriber got %+v, want the last retained message only", got)
+		}
+	})
+}

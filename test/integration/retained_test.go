@@ -1,0 +1,98 @@
+package integration
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+
+	"dunlin/mqttcodec"
+	"dunlin/test/harness"
+)
+
+// The last retained message of each topic waits for new subscribers, over any restart; an empty one clears.
+// [MQTT-3.3.1-5] [MQTT-3.3.1-6] [MQTT-3.3.1-8] [3.1.1 MQTT-3.3.1-10]
+func TestRetainedMessagesSurvive(t *testing.T) {
+	t.Parallel()
+	harness.EachRestart(t, func(t *testing.T, v mqttcodec.Version, how harness.Ending) {
+		b := harness.Start(t)
+		p := harness.NewDevice(v, "p").Connect(b, harness.Ephemeral)
+		var want []string
+		for i := range 20 {
+			topic := fmt.Sprintf("r/%d", i)
+			p.PublishRetained(topic, byte(i%3), "old")
+			p.PublishRetained(topic, byte((i+1)%3), "new"+topic)
+			p.Publish(topic, 1, "not retained")
+			if i%4 == 0 {
+				p.PublishRetained(topic, byte(i%3), "")
+			} else {
+				want = append(want, fmt.Sprintf("%s=new%s@%d", topic, topic, (i+1)%3))
+			}
+		}
+		b.Restart(how, p)
+		p = harness.NewDevice(v, "p").Connect(b, harness.Ephemeral)
+		s := harness.NewDevice(v, "s").Connect(b, harness.Ephemeral)
+		s.Subscribe("r/#", 2)
+		var got []string
+		for range want {
+			m := s.Receive()
+			if !m.Retain {
+				t.Errorf("%+v came without the retain flag [MQTT-3.3.1-8]", m)
+			}
+			got = append(got, fmt.Sprintf("%s=%s@%d", m.Topic, m.Payload, m.QoS))
+		}
+		slices.Sort(got)
+		slices.Sort(want)
+		if !slices.Equal(got, want) {
+			t.Errorf("retained %q, want %q", got, want)
+		}
+		p.PublishRetained("r/1", 1, "live")
+		if m := s.Receive(); m.Payload != "live" || m.Retain {
+			t.Errorf("got %+v, want the live message with retain 0 [MQTT-3.3.1-12]", m)
+		}
+	})
+}
+
+// Retain Handling says when a SUBSCRIBE brings retained messages. [MQTT-3.3.1-9] [MQTT-3.3.1-10] [MQTT-3.3.1-11]
+func TestRetainHandling(t *testing.T) {
+	t.Parallel()
+	harness.EachEnding(t, func(t *testing.T, how harness.Ending) {
+		b := harness.Start(t)
+		p := b.ConnectRaw(t, harness.CleanConnect(mqttcodec.V5, "p"))
+		p.Publish(mqttcodec.Publish{Topic: "r", QoS: 1, Retain: true, Payload: []byte("kept")})
+		c := b.ConnectRaw(t, harness.PersistentConnect(mqttcodec.V5, "c"))
+		c.Subscribe(harness.Filter("marker", 1))
+		subscribe := func(handling mqttcodec.RetainHandling) (copies int) {
+			t.Helper()
+			request := harness.Filter("r", 1)
+			request.Options.RetainHandling = handling
+			early := c.Subscribe(request)
+			p.Publish(mqttcodec.Publish{Topic: "marker", QoS: 1})
+			for _, m := range early {
+				c.Answer(m)
+			}
+			return len(early) + len(c.ReceiveUntil("marker"))
+		}
+		steps := []struct {
+			handling mqttcodec.RetainHandling
+			want     int
+		}{
+			{mqttcodec.RetainDoNotSend, 0}, {mqttcodec.RetainSendIfNew, 0}, {mqttcodec.RetainSend, 1}, {mqttcodec.RetainSend, 1}, {mqttcodec.RetainSendIfNew, 0},
+		}
+		for i, s := range steps {
+			if got := subscribe(s.handling); got != s.want {
+				t.Errorf("SUBSCRIBE %d with retain handling %d brought %d, want %d", i+1, s.handling, got, s.want)
+			}
+		}
+		b.Restart(how, c, p)
+		p = b.ConnectRaw(t, harness.CleanConnect(mqttcodec.V5, "p"))
+		c = b.Resume(t, mqttcodec.V5, "c")
+		if got := subscribe(mqttcodec.RetainSendIfNew); got != 0 {
+			t.Errorf("the resumed session holds the filter, and SUBSCRIBE brought %d", got)
+		}
+		c.Send(&mqttcodec.Unsubscribe{PacketID: 3, Filters: []string{"r"}})
+		harness.Expect[*mqttcodec.Unsuback](c)
+		if got := subscribe(mqttcodec.RetainSendIfNew); got != 1 {
+			t.Errorf("after UNSUBSCRIBE the filter is new, and SUBSCRIBE brought %d", got)
+		}
+	})
+}
