@@ -49,6 +49,9 @@ type sessionActor struct {
 	queueUse   uint64
 	queueTaken bool
 
+	// queued is how many entries waited, at most, when those in the ring were last counted, up to queuedHead.
+	queued, queuedHead uint64
+
 	effects []sessions.Effect
 	// soon are inputs to be taken before any further message: answers that were given under the router's lock, behind which
 	// live entries may be in the mailbox already.

@@ -148,6 +148,7 @@ func (a *sessionActor) attachFilters() {
 
 func (a *sessionActor) detachFilters() {
 	a.attached = false
+	a.queuedHead = 0
 	a.broker.router.unsubscribe(a.member, a.session.Filters())
 }
 
@@ -158,9 +159,8 @@ func (a *sessionActor) fetch(e sessions.Fetch) {
 	head := a.broker.router.Head()
 	entries, upTo, live, ok := a.broker.router.read(a.member, e.After.Sequence)
 	if ok {
-		in := sessions.Fetched{Token: e.Token, Entries: entries, UpTo: upTo, Live: live, Head: head}
-		if limit := a.broker.cfg.Sessions.MaxQueuedMessages; limit > 0 && head.Sequence-min(head.Sequence, e.After.Sequence) > uint64(limit) {
-			in.Queued = a.broker.router.count(e.After.Sequence, a.session.Matches)
+		in := sessions.Fetched{
+			Token: e.Token, Entries: entries, UpTo: upTo, Live: live, Head: head, Queued: a.countQueued(e.After.Sequence, head.Sequence),
 		}
 		if live {
 			a.dropQueue()
@@ -175,6 +175,18 @@ func (a *sessionActor) fetch(e sessions.Fetch) {
 		return
 	}
 	a.fetchQueue(e, head)
+}
+
+// countQueued is how many entries of the ring wait for the session, if that may be more than the limit, else 0. Counting
+// looks at the whole ring, so it is done again only when enough has come to reach the limit.
+func (a *sessionActor) countQueued(after, head uint64) uint64 {
+	limit := uint64(a.broker.cfg.Sessions.MaxQueuedMessages)
+	if limit == 0 || head-min(head, after) <= limit || a.queued+head-a.queuedHead <= limit && a.queuedHead > 0 {
+		return 0
+	}
+	n := a.broker.router.count(after, a.session.Matches)
+	a.queued, a.queuedHead = min(n, limit), head
+	return n
 }
 
 // fetchQueue reads the session's durable queue, on a goroutine of its own.

@@ -45,6 +45,9 @@ type Subscription struct {
 	Identifier uint32 `json:"identifier,omitempty"`
 	// Since is the position of the first SUBSCRIBE: older messages are not for this subscription.
 	Since Position `json:"since"`
+
+	// plain: the filter has no wildcard, so it matches what it equals.
+	plain bool
 }
 
 // DecodeRecord reads a record. It does not trust it.

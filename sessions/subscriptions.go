@@ -2,6 +2,7 @@ package sessions
 
 import (
 	"slices"
+	"strings"
 
 	"dunlin/mqttcodec"
 )
@@ -30,6 +31,7 @@ func (t *subscriptions) find(filter string) *Subscription {
 // put adds a subscription or replaces the one with the same filter, whose first position it keeps. [MQTT-3.8.4-3]
 func (t *subscriptions) put(sub Subscription) {
 	old := t.find(sub.Filter)
+	sub.plain = !strings.ContainsAny(sub.Filter, "+#")
 	if sub.NoLocal {
 		t.noLocal++
 	}
@@ -70,11 +72,11 @@ func (t *subscriptions) remove(filter string) bool {
 	return true
 }
 
-// matching visits the subscriptions that match a topic, in the order in which they were made.
+// matching visits the subscriptions that match a topic, in an order that depends on the history of the list alone.
 func (t *subscriptions) matching(topic string, visit func(*Subscription)) {
 	if t.tree == nil {
 		for _, sub := range t.list {
-			if mqttcodec.MatchTopic(sub.Filter, topic) {
+			if sub.plain && sub.Filter == topic || !sub.plain && mqttcodec.MatchTopic(sub.Filter, topic) {
 				visit(sub)
 			}
 		}
