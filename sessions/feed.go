@@ -29,8 +29,8 @@ type fetchState struct {
 	pending bool
 	// waiting: the last Fetch failed; the next one waits for its timer.
 	waiting bool
-	// measured: the length of the queue was held against the limit.
-	measured bool
+	// excess is how many more of the oldest messages have to go; with DropOldest only.
+	excess uint64
 	// left is how many more messages of the queue may be taken up to until; with DropNewest only.
 	bounded bool
 	left    uint64
@@ -83,9 +83,9 @@ func (s *Session) onFetched(now time.Time, in Fetched, dst []Effect) []Effect {
 	if in.Lost > 0 {
 		dst = append(dst, Drop{Reason: DropSlowConsumer, Count: in.Lost})
 	}
-	excess := s.excess(in)
+	s.boundQueue(in)
 	for _, e := range in.Entries {
-		dst = s.look(now, e, &excess, dst)
+		dst = s.look(now, e, dst)
 	}
 	if in.UpTo.Sequence > s.looked.Sequence {
 		s.looked = in.UpTo
@@ -100,20 +100,17 @@ func (s *Session) onFetched(now time.Time, in Fetched, dst []Effect) []Effect {
 	return dst
 }
 
-// excess is how many of the oldest messages of the queue have to go: the queue is bounded while the client is away and
-// while it catches up. With DropNewest it is the end of the queue, as it was found, that goes.
-func (s *Session) excess(in Fetched) uint64 {
+// boundQueue holds the queue against its limit, while the client is away and while it catches up: the oldest messages go,
+// or, with DropNewest, the end of the queue as it was found.
+func (s *Session) boundQueue(in Fetched) {
 	limit := uint64(s.cfg.MaxQueuedMessages)
-	if limit == 0 || in.Queued <= limit {
-		return 0
-	}
-	if s.cfg.Overflow == DropOldest {
-		return in.Queued - limit
-	}
-	if !s.fetch.bounded {
+	switch {
+	case limit == 0 || in.Queued <= limit:
+	case s.cfg.Overflow == DropOldest:
+		s.fetch.excess = in.Queued - limit
+	case !s.fetch.bounded:
 		s.fetch.bounded, s.fetch.left, s.fetch.until = true, limit, in.Head
 	}
-	return 0
 }
 
 // onDelivered takes live entries. What does not fit into the window and the backlog is left in the log: the session
@@ -123,9 +120,8 @@ func (s *Session) onDelivered(now time.Time, in Delivered, dst []Effect) []Effec
 		s.missed = true
 		return dst
 	}
-	var none uint64
 	for _, e := range in.Entries {
-		dst = s.look(now, e, &none, dst)
+		dst = s.look(now, e, dst)
 	}
 	s.journalSoon()
 	dst = s.pump(now, dst)
@@ -147,7 +143,7 @@ func (s *Session) fallBehind(dst []Effect) []Effect {
 }
 
 // look decides about one entry of the log.
-func (s *Session) look(now time.Time, e Entry, excess *uint64, dst []Effect) []Effect {
+func (s *Session) look(now time.Time, e Entry, dst []Effect) []Effect {
 	if e.Sequence <= s.looked.Sequence {
 		return dst // seen before
 	}
@@ -164,8 +160,8 @@ func (s *Session) look(now time.Time, e Entry, excess *uint64, dst []Effect) []E
 	if d.qos == 0 && e.Sequence <= s.onlineSince && !s.cfg.QueueQoS0 {
 		return dst // published while the client was away: not queued
 	}
-	if *excess > 0 {
-		*excess--
+	if s.fetch.excess > 0 {
+		s.fetch.excess--
 		return append(dst, Drop{Reason: DropQueueFull, Count: 1})
 	}
 	if f := &s.fetch; f.bounded && e.Sequence <= f.until.Sequence {
