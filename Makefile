@@ -27,7 +27,7 @@ race: ## all tests with the race detector; a missing client program is a failure
 	REQUIRE_INTEGRATION=1 $(GOTEST) -race -timeout 30m ./...
 
 .PHONY: fuzz
-fuzz: ## each fuzz target for FUZZTIME (20s)
+fuzz: ## each fuzz target for FUZZTIME (20s, or a number of runs as in 10000x)
 	@set -e; for package in $$(go list ./...); do \
 		for target in $$(go test -list '^Fuzz' $$package | grep '^Fuzz' || true); do \
 			echo "$$package $$target"; \
@@ -58,5 +58,5 @@ docs: ## update what the documentation says about configuration keys and flags
 
 .PHONY: verify
 verify: lint ## what CI runs: lint, a slice of fuzzing, all tests with the race detector
-	$(MAKE) --no-print-directory fuzz FUZZTIME=5s
+	$(MAKE) --no-print-directory fuzz FUZZTIME=30000x
 	$(MAKE) --no-print-directory race
