@@ -25,6 +25,8 @@ type addresses struct {
 // broker is a running broker.
 type broker interface {
 	Addresses() addresses
+	// Failed is closed when the broker cannot go on; Shutdown then tells why.
+	Failed() <-chan struct{}
 	// Shutdown disconnects the clients, flushes what they were promised and stops. It need not return when ctx ends:
 	// the process ends then.
 	Shutdown(ctx context.Context) error
@@ -50,7 +52,7 @@ func newServeCommand() *cobra.Command {
 	return cmd
 }
 
-// serve runs a broker in its data directory until a signal or the end of ctx.
+// serve runs a broker in its data directory until a signal, the end of ctx, or a failure.
 func serve(ctx context.Context, c Config, start starter, stdout, stderr io.Writer) error {
 	dataDir, err := prepareDataDir(c.Storage.DataDir)
 	if err != nil {
@@ -75,8 +77,11 @@ func serve(ctx context.Context, c Config, start starter, stdout, stderr io.Write
 	log.Info("dunlin ready", "mqtt", at.MQTT, "nats", at.NATS, "data", dataDir)
 	_, _ = fmt.Fprintf(stdout, "dunlin ready: mqtt %s, nats %s, data %s\n", at.MQTT, at.NATS, dataDir)
 
-	<-running.Done()
-	log.Info("stopping", "within", stopBudget)
+	select {
+	case <-running.Done():
+		log.Info("stopping", "within", stopBudget)
+	case <-b.Failed():
+	}
 	return stop(ctx, b, stopBudget)
 }
 

@@ -18,15 +18,18 @@ import (
 type fakeBroker struct {
 	stopping chan struct{}                   // closed when Shutdown is called
 	shutdown func(ctx context.Context) error // nil: at once, without error
+	failed   chan struct{}                   // closed when the broker cannot go on
 }
 
 func newFakeBroker() *fakeBroker {
-	return &fakeBroker{stopping: make(chan struct{})}
+	return &fakeBroker{stopping: make(chan struct{}), failed: make(chan struct{})}
 }
 
 func (b *fakeBroker) Addresses() addresses {
 	return addresses{MQTT: "127.0.0.1:1001", NATS: "127.0.0.1:1002"}
 }
+
+func (b *fakeBroker) Failed() <-chan struct{} { return b.failed }
 
 func (b *fakeBroker) Shutdown(ctx context.Context) error {
 	close(b.stopping)
@@ -165,5 +168,15 @@ func TestServeHandsOverTheResolvedStorage(t *testing.T) {
 	}
 	if err := serve(t.Context(), c, start, io.Discard, io.Discard); !errors.Is(err, stopHere) {
 		t.Errorf("serve ends with %v", err)
+	}
+}
+
+func TestServeEndsWithTheErrorOfABrokerThatFailed(t *testing.T) {
+	b := newFakeBroker()
+	b.shutdown = func(context.Context) error { return errors.New("the log cannot be read any more") }
+	s := serveFake(t.Context(), t, b)
+	close(b.failed)
+	if err := <-s.done; err == nil || !strings.Contains(err.Error(), "the log cannot be read any more") {
+		t.Errorf("serve returned %v", err)
 	}
 }
