@@ -42,7 +42,7 @@ func TestWillIsPublishedUnlessDisconnected(t *testing.T) {
 		connectWithWill(t, b, harness.CleanConnect(v, "dropped"), 0).Drop()
 		expectWills(t, watcher, "dropped")
 		broken := connectWithWill(t, b, harness.CleanConnect(v, "broken"), 0)
-		broken.SendBytes(0xF0, 0xFF)
+		broken.SendBytes(0, 0) // packet type 0
 		broken.ExpectClosed()
 		expectWills(t, watcher, "broken")
 		taken := connectWithWill(t, b, harness.PersistentConnect(v, "taken"), 0)
@@ -78,32 +78,38 @@ func TestWillDelay(t *testing.T) {
 	expectWills(t, watcher, "ended")
 }
 
-// A will that waits, or whose connection the broker's death has cut, is published once after the restart.
-func TestWillSurvivesRestart(t *testing.T) {
+// A will that waits for its delay is published once, also when the broker restarts meanwhile. [MQTT-3.1.2-8]
+func TestDelayedWillSurvivesRestart(t *testing.T) {
 	t.Parallel()
-	harness.EachEnding(t, func(t *testing.T, how harness.Ending) {
-		if how == harness.CleanStop {
-			how = harness.Kill9 // the connections end before; then the waiting will is all there is
-		}
-		b, watcher := startWatched(t)
-		connectWithWill(t, b, harness.PersistentConnect(mqttcodec.V5, "waiting"), 3*time.Second).Drop()
-		b.Restart(how, watcher)
-		watcher = resumeWatcher(b)
-		expectWills(t, watcher, "waiting")
-		b.Restart(how, watcher)
-		expectWills(t, resumeWatcher(b))
-	})
+	for _, how := range []harness.Ending{harness.Term, harness.Kill9} {
+		t.Run(how.String(), func(t *testing.T) {
+			t.Parallel()
+			b, watcher := startWatched(t)
+			connectWithWill(t, b, harness.PersistentConnect(mqttcodec.V5, "waiting"), 3*time.Second).Drop()
+			b.Restart(how, watcher)
+			watcher = resumeWatcher(b)
+			expectWills(t, watcher, "waiting")
+			b.Restart(how, watcher)
+			expectWills(t, resumeWatcher(b))
+		})
+	}
 }
 
-// A clean session's will survives the death of the broker too: it is the one thing a clean session leaves.
-func TestWillOfKilledConnectionIsPublished(t *testing.T) {
+// A connection that the broker's end has cut leaves its will too, published at the latest after the restart, also for
+// a clean session: it is the one thing that such a session leaves. (3.1.2.5)
+func TestWillOfConnectionCutByTheBrokerIsPublished(t *testing.T) {
 	t.Parallel()
-	harness.EachVersion(t, func(t *testing.T, v mqttcodec.Version) {
-		b, watcher := startWatched(t)
-		clean := connectWithWill(t, b, harness.CleanConnect(v, "clean"), 0)
-		b.Restart(harness.Kill9, watcher, clean)
-		expectWills(t, resumeWatcher(b), "clean")
-	})
+	for _, how := range []harness.Ending{harness.Term, harness.Kill9} {
+		t.Run(how.String(), func(t *testing.T) {
+			t.Parallel()
+			harness.EachVersion(t, func(t *testing.T, v mqttcodec.Version) {
+				b, watcher := startWatched(t)
+				clean := connectWithWill(t, b, harness.CleanConnect(v, "clean"), 0)
+				b.Restart(how, watcher, clean)
+				expectWills(t, resumeWatcher(b), "clean")
+			})
+		})
+	}
 }
 
 func resumeWatcher(b *harness.Broker) *harness.Client {
