@@ -11,9 +11,11 @@ var ackExamples = []example{
 	{"no properties leave out their length (3.5.2.2.1)", V5, &Pubrec{PacketID: 1, Reason: QuotaExceeded}, frame(0x50, uint16(1), 0x97)},
 	{"PUBREL with a reason", V5, &Pubrel{PacketID: 1, Reason: PacketIdentifierNotFound}, frame(0x62, uint16(1), 0x92)},
 	{"PUBCOMP with a reason", V5, &Pubcomp{PacketID: 1, Reason: PacketIdentifierNotFound}, frame(0x70, uint16(1), 0x92)},
-	{"success with properties", V5,
+	{
+		"success with properties", V5,
 		&Puback{PacketID: 1, Reason: NoMatchingSubscribers, Properties: AckProperties{ReasonString: "r", UserProperties: []UserProperty{{"k", "v"}}}},
-		frame(0x40, uint16(1), 0x10, props(0x1F, "r", 0x26, "k", "v"))},
+		frame(0x40, uint16(1), 0x10, props(0x1F, "r", 0x26, "k", "v")),
+	},
 }
 
 func TestAckBytes(t *testing.T) { testExamples(t, ackExamples) }

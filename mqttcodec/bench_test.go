@@ -14,11 +14,13 @@ var hotPublishes = []struct {
 	{"v311-qos0", V311, &Publish{Topic: "site/7/line/3/temperature", Payload: make([]byte, 256)}},
 	{"v311-qos1", V311, &Publish{QoS: 1, PacketID: 1, Topic: "site/7/line/3/temperature", Payload: make([]byte, 256)}},
 	{"v5-qos1", V5, &Publish{QoS: 1, PacketID: 1, Topic: "site/7/line/3/temperature", Payload: make([]byte, 256)}},
-	{"v5-properties", V5, &Publish{QoS: 1, PacketID: 1, Topic: "site/7/line/3/temperature", Payload: make([]byte, 256), TopicAlias: 3,
+	{"v5-properties", V5, &Publish{
+		QoS: 1, PacketID: 1, Topic: "site/7/line/3/temperature", Payload: make([]byte, 256), TopicAlias: 3,
 		Properties: MessageProperties{
 			PayloadFormat: Some(byte(1)), MessageExpirySeconds: Some(uint32(60)), ContentType: Some("text/plain"),
 			ResponseTopic: "answers/7", CorrelationData: []byte("12345678"),
-		}}},
+		},
+	}},
 }
 
 func TestPublishAllocations(t *testing.T) {

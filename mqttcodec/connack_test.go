@@ -13,7 +13,8 @@ var connackExamples = []example{
 	{"3.1.1 refused: password", V311, &Connack{Reason: BadUserNameOrPassword}, []byte{0x20, 2, 0, 4}},
 	{"3.1 refused: not authorized", V31, &Connack{Reason: NotAuthorized}, []byte{0x20, 2, 0, 5}},
 	{"5.0 without properties", V5, &Connack{SessionPresent: true}, []byte{0x20, 3, 1, 0, 0}},
-	{"5.0 with everything", V5,
+	{
+		"5.0 with everything", V5,
 		&Connack{Properties: ConnackProperties{
 			SessionExpirySeconds: Some(uint32(1)), ReceiveMaximum: 2, MaximumQoS: Some(byte(1)), RetainAvailable: Some(false),
 			MaximumPacketSize: 3, AssignedClientID: "id", TopicAliasMaximum: 4, ReasonString: "why",
@@ -23,7 +24,8 @@ var connackExamples = []example{
 			AuthenticationMethod: Some("m"), AuthenticationData: []byte{1},
 		}},
 		frame(0x20, 0, 0, props(0x11, 0, 0, 0, 1, 0x21, uint16(2), 0x24, 1, 0x25, 0, 0x27, 0, 0, 0, 3, 0x12, "id", 0x22, uint16(4),
-			0x1F, "why", 0x26, "k", "v", 0x28, 1, 0x29, 1, 0x2A, 0, 0x13, uint16(0), 0x1A, "ri", 0x1C, "ref", 0x15, "m", 0x16, "\x01"))},
+			0x1F, "why", 0x26, "k", "v", 0x28, 1, 0x29, 1, 0x2A, 0, 0x13, uint16(0), 0x1A, "ri", 0x1C, "ref", 0x15, "m", 0x16, "\x01")),
+	},
 }
 
 func TestConnackBytes(t *testing.T) { testExamples(t, connackExamples) }

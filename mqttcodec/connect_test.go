@@ -6,23 +6,32 @@ import (
 )
 
 var connectExamples = []example{
-	{"3.1 names itself MQIsdp", V31,
+	{
+		"3.1 names itself MQIsdp", V31,
 		&Connect{Version: V31, CleanStart: true, KeepAliveSeconds: 60, ClientID: "c"},
-		frame(0x10, "MQIsdp", 3, 0x02, uint16(60), "c")},
-	{"3.1.1 with everything", V311,
+		frame(0x10, "MQIsdp", 3, 0x02, uint16(60), "c"),
+	},
+	{
+		"3.1.1 with everything", V311,
 		&Connect{
 			Version: V311, CleanStart: true, KeepAliveSeconds: 10, ClientID: "c",
 			Username: Some("u"), Password: []byte{0, 1},
 			Will: &Will{Topic: "w", Payload: []byte("gone"), QoS: 2, Retain: true},
 		},
-		frame(0x10, "MQTT", 4, 0xF6, uint16(10), "c", "w", "gone", "u", "\x00\x01")},
-	{"5.0 without properties has a property length of 0 [MQTT-2.2.2-1]", V5,
+		frame(0x10, "MQTT", 4, 0xF6, uint16(10), "c", "w", "gone", "u", "\x00\x01"),
+	},
+	{
+		"5.0 without properties has a property length of 0 [MQTT-2.2.2-1]", V5,
 		&Connect{Version: V5, ClientID: ""},
-		frame(0x10, "MQTT", 5, 0x00, uint16(0), props(), "")},
-	{"5.0 allows a password without a user name (3.1.2.9)", V5,
+		frame(0x10, "MQTT", 5, 0x00, uint16(0), props(), ""),
+	},
+	{
+		"5.0 allows a password without a user name (3.1.2.9)", V5,
 		&Connect{Version: V5, ClientID: "c", Password: []byte{}},
-		frame(0x10, "MQTT", 5, 0x40, uint16(0), props(), "c", "")},
-	{"5.0 with everything", V5,
+		frame(0x10, "MQTT", 5, 0x40, uint16(0), props(), "c", ""),
+	},
+	{
+		"5.0 with everything", V5,
 		&Connect{
 			Version: V5, CleanStart: true, KeepAliveSeconds: 0xFFFF, ClientID: "c", Username: Some(""), Password: []byte("p"),
 			Properties: ConnectProperties{
@@ -44,23 +53,34 @@ var connectExamples = []example{
 				0x26, "k", "1", 0x26, "k", "2", 0x26, "", "", 0x15, "m", 0x16, "\x09"),
 			"c",
 			props(0x18, 0, 0, 0, 5, 0x01, 1, 0x02, 0, 0, 0, 7, 0x03, "t", 0x08, "r", 0x09, "", 0x26, "a", "b"),
-			"w", "", "", "p")},
+			"w", "", "", "p"),
+	},
 }
 
 func TestConnectBytes(t *testing.T) { testExamples(t, connectExamples) }
 
 func TestConnectAcceptsOtherForms(t *testing.T) {
 	testAcceptances(t, []acceptance{
-		{"the version is the frame's, whatever Decode is told", V31,
-			&Connect{Version: V5, ClientID: "c"}, frame(0x10, "MQTT", 5, 0, uint16(0), props(), "c")},
-		{"control characters and U+FFFF are text in 3.1.1", V311,
-			&Connect{Version: V311, ClientID: "\x01\u007f\uffff"}, frame(0x10, "MQTT", 4, 0, uint16(0), "\x01\u007f\uffff")},
-		{"U+FEFF is kept [MQTT-1.5.4-3]", V5,
-			&Connect{Version: V5, ClientID: "\ufeffc"}, frame(0x10, "MQTT", 5, 0, uint16(0), props(), "\ufeffc")},
-		{"in 3.1 the Remaining Length takes precedence over the user name and password flags", V31,
-			&Connect{Version: V31, ClientID: "c"}, frame(0x10, "MQIsdp", 3, 0xC0, uint16(0), "c")},
-		{"in 3.1 a password may be missing behind a user name", V31,
-			&Connect{Version: V31, ClientID: "c", Username: Some("u")}, frame(0x10, "MQIsdp", 3, 0xC0, uint16(0), "c", "u")},
+		{
+			"the version is the frame's, whatever Decode is told", V31,
+			&Connect{Version: V5, ClientID: "c"}, frame(0x10, "MQTT", 5, 0, uint16(0), props(), "c"),
+		},
+		{
+			"control characters and U+FFFF are text in 3.1.1", V311,
+			&Connect{Version: V311, ClientID: "\x01\u007f\uffff"}, frame(0x10, "MQTT", 4, 0, uint16(0), "\x01\u007f\uffff"),
+		},
+		{
+			"U+FEFF is kept [MQTT-1.5.4-3]", V5,
+			&Connect{Version: V5, ClientID: "\ufeffc"}, frame(0x10, "MQTT", 5, 0, uint16(0), props(), "\ufeffc"),
+		},
+		{
+			"in 3.1 the Remaining Length takes precedence over the user name and password flags", V31,
+			&Connect{Version: V31, ClientID: "c"}, frame(0x10, "MQIsdp", 3, 0xC0, uint16(0), "c"),
+		},
+		{
+			"in 3.1 a password may be missing behind a user name", V31,
+			&Connect{Version: V31, ClientID: "c", Username: Some("u")}, frame(0x10, "MQIsdp", 3, 0xC0, uint16(0), "c", "u"),
+		},
 	})
 }
 

@@ -11,13 +11,17 @@ var connectionExamples = []example{
 	{"DISCONNECT of 3.1.1", V311, &Disconnect{}, []byte{0xE0, 0}},
 	{"a normal disconnection leaves out its reason (3.14.2.1)", V5, &Disconnect{}, []byte{0xE0, 0}},
 	{"no properties leave out their length (3.14.2.2.1)", V5, &Disconnect{Reason: SessionTakenOver}, []byte{0xE0, 1, 0x8E}},
-	{"DISCONNECT with everything", V5,
+	{
+		"DISCONNECT with everything", V5,
 		&Disconnect{SessionExpirySeconds: Some(uint32(0)), ReasonString: "r", UserProperties: []UserProperty{{"k", "v"}}, ServerReference: "s"},
-		frame(0xE0, 0, props(0x11, 0, 0, 0, 0, 0x1F, "r", 0x26, "k", "v", 0x1C, "s"))},
+		frame(0xE0, 0, props(0x11, 0, 0, 0, 0, 0x1F, "r", 0x26, "k", "v", 0x1C, "s")),
+	},
 	{"AUTH success without properties (3.15.2.1)", V5, &Auth{}, []byte{0xF0, 0}},
-	{"AUTH with everything", V5,
+	{
+		"AUTH with everything", V5,
 		&Auth{Reason: ContinueAuthentication, AuthenticationMethod: Some("m"), AuthenticationData: []byte{}, ReasonString: "r", UserProperties: []UserProperty{{"k", "v"}}},
-		frame(0xF0, 0x18, props(0x15, "m", 0x16, "", 0x1F, "r", 0x26, "k", "v"))},
+		frame(0xF0, 0x18, props(0x15, "m", 0x16, "", 0x1F, "r", 0x26, "k", "v")),
+	},
 }
 
 func TestConnectionPacketBytes(t *testing.T) { testExamples(t, connectionExamples) }

@@ -7,12 +7,15 @@ import (
 
 var publishExamples = []example{
 	{"QoS 0 has no packet identifier [MQTT-2.2.1-2]", V311, &Publish{Topic: "a/b", Payload: []byte("hi")}, frame(0x30, "a/b", []byte("hi"))},
-	{"3.1 with all flags", V31,
+	{
+		"3.1 with all flags", V31,
 		&Publish{Duplicate: true, QoS: 2, Retain: true, PacketID: 0x1234, Topic: "a", Payload: []byte{}},
-		frame(0x3D, "a", uint16(0x1234))},
+		frame(0x3D, "a", uint16(0x1234)),
+	},
 	{"5.0 without properties", V5, &Publish{QoS: 1, PacketID: 1, Topic: "a", Payload: []byte{0}}, frame(0x32, "a", uint16(1), props(), 0)},
 	{"5.0 with an alias for a topic", V5, &Publish{Topic: "", TopicAlias: 1, Payload: []byte{}}, frame(0x30, "", props(0x23, uint16(1)))},
-	{"5.0 with everything", V5,
+	{
+		"5.0 with everything", V5,
 		&Publish{
 			QoS: 1, PacketID: 0xFFFF, Topic: "a", Payload: []byte("p"), TopicAlias: 0xFFFF,
 			Properties: MessageProperties{
@@ -22,7 +25,8 @@ var publishExamples = []example{
 			SubscriptionIdentifiers: []uint32{1, 128, maxVarint},
 		},
 		frame(0x32, "a", uint16(0xFFFF), props(0x23, uint16(0xFFFF), 0x01, 0, 0x02, 0, 0, 0, 0, 0x03, "", 0x08, "r/t", 0x09, "\x01\x02",
-			0x26, "b", "1", 0x26, "a", "2", 0x26, "b", "1", 0x0B, 1, 0x0B, 0x80, 0x01, 0x0B, 0xFF, 0xFF, 0xFF, 0x7F), 'p')},
+			0x26, "b", "1", 0x26, "a", "2", 0x26, "b", "1", 0x0B, 1, 0x0B, 0x80, 0x01, 0x0B, 0xFF, 0xFF, 0xFF, 0x7F), 'p'),
+	},
 }
 
 func TestPublishBytes(t *testing.T) { testExamples(t, publishExamples) }

@@ -90,18 +90,24 @@ var reasonCodes = [16]reasonSet{
 	TypeAuth:       reasons(Success, ContinueAuthentication, ReAuthenticate),                                          // [MQTT-3.15.2-1]
 }
 
-var publishReasons = []ReasonCode{Success, NoMatchingSubscribers, UnspecifiedError, ImplementationSpecificError, NotAuthorized,
-	TopicNameInvalid, PacketIdentifierInUse, QuotaExceeded, PayloadFormatInvalid}
+var publishReasons = []ReasonCode{
+	Success, NoMatchingSubscribers, UnspecifiedError, ImplementationSpecificError, NotAuthorized,
+	TopicNameInvalid, PacketIdentifierInUse, QuotaExceeded, PayloadFormatInvalid,
+}
 
 // The codes of DISCONNECT by who may send them. (3.14.2.1; BadAuthenticationMethod stands in 2.4 only)
 var (
-	anyDisconnectReasons = []ReasonCode{NormalDisconnection, UnspecifiedError, MalformedPacket, ProtocolErrorReason,
+	anyDisconnectReasons = []ReasonCode{
+		NormalDisconnection, UnspecifiedError, MalformedPacket, ProtocolErrorReason,
 		ImplementationSpecificError, TopicNameInvalid, ReceiveMaximumExceeded, TopicAliasInvalid, PacketTooLarge, MessageRateTooHigh,
-		QuotaExceeded, AdministrativeAction, PayloadFormatInvalid}
+		QuotaExceeded, AdministrativeAction, PayloadFormatInvalid,
+	}
 	clientDisconnectReasons = []ReasonCode{DisconnectWithWill}
-	serverDisconnectReasons = []ReasonCode{NotAuthorized, ServerBusy, ServerShuttingDown, BadAuthenticationMethod, KeepAliveTimeout,
+	serverDisconnectReasons = []ReasonCode{
+		NotAuthorized, ServerBusy, ServerShuttingDown, BadAuthenticationMethod, KeepAliveTimeout,
 		SessionTakenOver, TopicFilterInvalid, RetainNotSupported, QoSNotSupported, UseAnotherServer, ServerMoved,
-		SharedSubscriptionsNotAllowed, ConnectionRateExceeded, MaximumConnectTime, SubscriptionIDsNotSupported, WildcardsNotSupported}
+		SharedSubscriptionsNotAllowed, ConnectionRateExceeded, MaximumConnectTime, SubscriptionIDsNotSupported, WildcardsNotSupported,
+	}
 )
 
 // reason reads a reason code of packet t.

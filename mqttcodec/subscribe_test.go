@@ -3,10 +3,13 @@ package mqttcodec
 import "testing"
 
 var subscribeExamples = []example{
-	{"SUBSCRIBE of 3.1.1", V311,
+	{
+		"SUBSCRIBE of 3.1.1", V311,
 		&Subscribe{PacketID: 10, Requests: []SubscriptionRequest{{"a/b", SubscriptionOptions{QoS: 1}}, {"c/#", SubscriptionOptions{QoS: 2}}}},
-		frame(0x82, uint16(10), "a/b", 1, "c/#", 2)},
-	{"SUBSCRIBE of 5.0 with everything", V5,
+		frame(0x82, uint16(10), "a/b", 1, "c/#", 2),
+	},
+	{
+		"SUBSCRIBE of 5.0 with everything", V5,
 		&Subscribe{
 			PacketID: 10, SubscriptionIdentifier: maxVarint, UserProperties: []UserProperty{{"k", "v"}},
 			Requests: []SubscriptionRequest{
@@ -14,16 +17,21 @@ var subscribeExamples = []example{
 				{"$share/g/a", SubscriptionOptions{RetainHandling: RetainSendIfNew}},
 			},
 		},
-		frame(0x82, uint16(10), props(0x0B, 0xFF, 0xFF, 0xFF, 0x7F, 0x26, "k", "v"), "a", 0x2E, "$share/g/a", 0x10)},
+		frame(0x82, uint16(10), props(0x0B, 0xFF, 0xFF, 0xFF, 0x7F, 0x26, "k", "v"), "a", 0x2E, "$share/g/a", 0x10),
+	},
 	{"SUBACK of 3.1", V31, &Suback{PacketID: 10, Reasons: []ReasonCode{0, 1, 2}}, frame(0x90, uint16(10), 0, 1, 2)},
 	{"SUBACK of 3.1.1", V311, &Suback{PacketID: 10, Reasons: []ReasonCode{2, UnspecifiedError}}, frame(0x90, uint16(10), 2, 0x80)},
-	{"SUBACK of 5.0", V5,
+	{
+		"SUBACK of 5.0", V5,
 		&Suback{PacketID: 10, Reasons: []ReasonCode{0, TopicFilterInvalid, NotAuthorized}, Properties: AckProperties{ReasonString: "r"}},
-		frame(0x90, uint16(10), props(0x1F, "r"), 0, 0x8F, 0x87)},
+		frame(0x90, uint16(10), props(0x1F, "r"), 0, 0x8F, 0x87),
+	},
 	{"UNSUBSCRIBE of 3.1.1", V311, &Unsubscribe{PacketID: 10, Filters: []string{"a", "+"}}, frame(0xA2, uint16(10), "a", "+")},
-	{"UNSUBSCRIBE of 5.0", V5,
+	{
+		"UNSUBSCRIBE of 5.0", V5,
 		&Unsubscribe{PacketID: 10, Filters: []string{"a"}, UserProperties: []UserProperty{{"k", "v"}}},
-		frame(0xA2, uint16(10), props(0x26, "k", "v"), "a")},
+		frame(0xA2, uint16(10), props(0x26, "k", "v"), "a"),
+	},
 	{"UNSUBACK of 3.1.1 has no payload", V311, &Unsuback{PacketID: 10}, frame(0xB0, uint16(10))},
 	{"UNSUBACK of 5.0", V5, &Unsuback{PacketID: 10, Reasons: []ReasonCode{Success, NoSubscriptionExisted}}, frame(0xB0, uint16(10), props(), 0, 0x11)},
 }
@@ -32,10 +40,14 @@ func TestSubscribeBytes(t *testing.T) { testExamples(t, subscribeExamples) }
 
 func TestSubscribeAcceptsOtherForms(t *testing.T) {
 	testAcceptances(t, []acceptance{
-		{"a filter with a misplaced wildcard is left to SUBACK (3.9.3)", V5,
-			&Subscribe{PacketID: 1, Requests: []SubscriptionRequest{{Filter: "a#"}}}, frame(0x82, uint16(1), props(), "a#", 0)},
-		{"SUBSCRIBE repeated in 3.1 has DUP", V31,
-			&Subscribe{PacketID: 1, Requests: []SubscriptionRequest{{Filter: "a"}}}, frame(0x8A, uint16(1), "a", 0)},
+		{
+			"a filter with a misplaced wildcard is left to SUBACK (3.9.3)", V5,
+			&Subscribe{PacketID: 1, Requests: []SubscriptionRequest{{Filter: "a#"}}}, frame(0x82, uint16(1), props(), "a#", 0),
+		},
+		{
+			"SUBSCRIBE repeated in 3.1 has DUP", V31,
+			&Subscribe{PacketID: 1, Requests: []SubscriptionRequest{{Filter: "a"}}}, frame(0x8A, uint16(1), "a", 0),
+		},
 		{"UNSUBSCRIBE repeated in 3.1 has DUP", V31, &Unsubscribe{PacketID: 1, Filters: []string{"a"}}, frame(0xAA, uint16(1), "a")},
 	})
 }
