@@ -1,7 +1,7 @@
 # CI runs only what stands here: .ci/run ends with `make verify`.
 
 TOOL     := go tool -modfile=tools/go.mod
-GOTEST   := $(TOOL) gotestsum --format pkgname-and-test-fails --hide-summary skipped --
+GOTEST   := $(TOOL) gotestsum --format pkgname-and-test-fails --
 FUZZTIME ?= 20s
 ROUNDS   ?= 50
 
