@@ -122,6 +122,7 @@ func (b *Broker) Err() error {
 // promised, and stops. It returns when that is done, or when ctx ends: what was acknowledged is durable all the same.
 func (b *Broker) Shutdown(ctx context.Context) error {
 	_ = b.listener.Close()
+	b.parking.close() // the queues would end with the process
 	b.directory.each(sessions.Shutdown{})
 	err := b.awaitSessions(ctx)
 	b.connections.abortAll()

@@ -26,6 +26,7 @@ type parking struct {
 	// busy is the client identifier that the goroutine is working on. settled is signalled when it is done.
 	busy    string
 	settled sync.Cond
+	closed  bool
 	wakeUp  chan struct{}
 	done    chan struct{}
 }
@@ -86,6 +87,9 @@ func (p *parking) park(clientID string) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.closed {
+		return
+	}
 	pl := p.place(clientID)
 	pl.drop = false
 	p.move(clientID, pl, p.queued)
@@ -94,6 +98,17 @@ func (p *parking) park(clientID string) {
 		p.move(oldest, p.places[oldest], nil)
 	}
 	p.wake()
+}
+
+// close ends the making of queues.
+func (p *parking) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closed = true
+	for p.queued.Len() > 0 {
+		clientID := p.queued.Front().Value.(string)
+		p.move(clientID, p.places[clientID], nil)
+	}
 }
 
 // take reserves the queue for a session that reads from it. It waits for the goroutine to be through with it.
