@@ -1,0 +1,134 @@
+package faults
+
+import (
+	"fmt"
+	"sync/atomic"
+	"testing"
+
+	"dunlin/mqttcodec"
+	"dunlin/test/harness"
+)
+
+// publisherWindow is how many messages a publisher has unacknowledged at most.
+const publisherWindow = 16
+
+// publisher numbers its messages and does by the book what a client owes a message until it is acknowledged: after a
+// reconnect it sends again, with DUP, in order, under the same identifiers. Owned by one goroutine at a time.
+type publisher struct {
+	id      string
+	version mqttcodec.Version
+	qos     mqttcodec.QoS
+
+	unfinished []outgoing // in the order of sending
+	next       int        // the number of the next message
+	nextID     uint16
+	met        bool        // it has been connected before
+	finishing  atomic.Bool // no new messages: complete what is open and return
+}
+
+// outgoing is one message that is not acknowledged in full.
+type outgoing struct {
+	number   int
+	packetID uint16
+	released bool // PUBREC has come: only PUBREL is sent
+}
+
+func (p *publisher) topic() string { return "k9/" + p.id }
+
+// run is one connection: until the broker dies, or all is acknowledged and the publisher is finishing.
+func (p *publisher) run(t testing.TB, address string) error {
+	r, err := connect(t, address, p.version, p.id, &p.met)
+	if err != nil {
+		return err
+	}
+	defer r.Drop()
+	if err := p.resend(r); err != nil {
+		return err
+	}
+	for {
+		if err := p.fill(r); err != nil {
+			return err
+		}
+		if len(p.unfinished) == 0 {
+			r.Disconnect()
+			return nil
+		}
+		packet, err := r.TryRead()
+		if err != nil {
+			return err
+		}
+		if err := p.take(r, packet); err != nil {
+			return err
+		}
+	}
+}
+
+// resend repeats what is unfinished. [MQTT-4.4.0-1]
+func (p *publisher) resend(r *harness.Raw) error {
+	for _, o := range p.unfinished {
+		var packet mqttcodec.Packet = p.packet(o, true)
+		if o.released {
+			packet = &mqttcodec.Pubrel{PacketID: o.packetID}
+		}
+		if err := r.TrySend(packet); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *publisher) packet(o outgoing, duplicate bool) *mqttcodec.Publish {
+	return &mqttcodec.Publish{Topic: p.topic(), QoS: p.qos, PacketID: o.packetID, Duplicate: duplicate, Payload: fmt.Append(nil, o.number)}
+}
+
+// fill sends new messages until the window is full.
+func (p *publisher) fill(r *harness.Raw) error {
+	var batch []mqttcodec.Packet
+	for len(p.unfinished) < publisherWindow && !p.finishing.Load() {
+		p.nextID = p.nextID%60_000 + 1
+		o := outgoing{number: p.next, packetID: p.nextID}
+		p.next++
+		p.unfinished = append(p.unfinished, o)
+		batch = append(batch, p.packet(o, false))
+	}
+	if len(batch) == 0 {
+		return nil
+	}
+	return r.TrySend(batch...)
+}
+
+// take handles an acknowledgement.
+func (p *publisher) take(r *harness.Raw, packet mqttcodec.Packet) error {
+	switch a := packet.(type) {
+	case *mqttcodec.Puback:
+		return p.finish(a.PacketID, a.Reason)
+	case *mqttcodec.Pubcomp:
+		return p.finish(a.PacketID, a.Reason)
+	case *mqttcodec.Pubrec:
+		for i := range p.unfinished {
+			if p.unfinished[i].packetID == a.PacketID && !a.Reason.Failed() {
+				p.unfinished[i].released = true
+				return r.TrySend(&mqttcodec.Pubrel{PacketID: a.PacketID})
+			}
+		}
+		return fmt.Errorf("%w: PUBREC %+v at %s", errBroken, a, p.id)
+	case *mqttcodec.Disconnect:
+		return nil // the close follows
+	}
+	return fmt.Errorf("%w: %T for a publisher", errBroken, packet)
+}
+
+// finish takes a message off the list.
+func (p *publisher) finish(id uint16, reason mqttcodec.ReasonCode) error {
+	for i, o := range p.unfinished {
+		if o.packetID == id {
+			// PUBCOMP 0x92 answers a PUBREL whose first PUBCOMP was lost with the connection. [MQTT-4.3.3-11]
+			if reason.Failed() && reason != mqttcodec.PacketIdentifierNotFound {
+				return fmt.Errorf("%w: message %d refused with %#x", errBroken, o.number, reason)
+			}
+			p.unfinished = append(p.unfinished[:i:i], p.unfinished[i+1:]...)
+			return nil
+		}
+	}
+	return fmt.Errorf("%w: %s was sent an acknowledgement of %d, which is not open", errBroken, p.id, id)
+}
