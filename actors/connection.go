@@ -52,6 +52,8 @@ const (
 	writeChunk = 64 << 10
 	// pooledBuffer is the largest write buffer that is kept.
 	pooledBuffer = 256 << 10
+	// maxUnsent times the bound of unsent bytes is more than acknowledgements alone come to: the connection is given up.
+	maxUnsent = 8
 	// lingerTimeout is how long a closed connection waits for the client to read the last packets.
 	lingerTimeout = 2 * time.Second
 )
@@ -165,7 +167,12 @@ func (c *connection) closeSocket() {
 // written than should: the session then holds back until it gets decongested.
 func (c *connection) send(packets []mqttcodec.Packet, bytes int64, closeAfter bool) (congested bool) {
 	waiting := c.unsent.Add(bytes)
-	if waiting > int64(c.broker.cfg.OutboundBytes) {
+	switch bound := int64(c.broker.cfg.OutboundBytes); {
+	case waiting > maxUnsent*bound:
+		c.broker.stats.overflowed.Add(1)
+		c.broker.log.Warn("connection closed: the client sends, but does not read the answers", "connection", c.id, "unsent", waiting)
+		c.abort()
+	case waiting > bound:
 		congested = true
 		c.congested.Store(true)
 	}

@@ -25,16 +25,17 @@ func (c *connection) read() {
 	if s := c.session.Load(); s != nil {
 		s.post(&inbound{connection: c, err: err})
 	}
-	c.drain()
+	var fault *mqttcodec.ProtocolError
+	if c.closing.Load() || errors.Is(err, errRefused) || c.session.Load() != nil && errors.As(err, &fault) {
+		c.drain() // the client is still to be told why
+	}
 	c.abort()
 	c.broker.connectionEnded(c)
 }
 
-// drain throws away what comes on a connection that is being closed, until the client has closed too.
+// drain throws away what comes on a connection that is being closed, until the client has closed too, or long enough.
 func (c *connection) drain() {
-	if !c.closing.Load() {
-		return
-	}
+	_ = c.socket.SetReadDeadline(time.Now().Add(lingerTimeout)) // fails on a closed socket only, as Read then does
 	var waste [512]byte
 	for {
 		if _, err := c.socket.Read(waste[:]); err != nil {
@@ -191,6 +192,7 @@ func (c *connection) connect(frame []byte) error {
 		if errors.As(err, &fault) && fault.Reason == mqttcodec.UnsupportedProtocolVersion {
 			c.version = mqttcodec.V311
 			c.refuse(fault.Reason) // 0x01 in the old form, which every client can read [MQTT-3.1.2-2]
+			return errRefused
 		}
 		return err
 	}
@@ -216,8 +218,8 @@ func (c *connection) connect(frame []byte) error {
 }
 
 var (
-	errNotConnect = &mqttcodec.ProtocolError{Reason: mqttcodec.ProtocolErrorReason, Clause: "MQTT-3.1.0-1", Detail: "first packet is not CONNECT"}
-	errRefused    = errors.New("connection refused")
+	errNotConnect error = &mqttcodec.ProtocolError{Reason: mqttcodec.ProtocolErrorReason, Clause: "MQTT-3.1.0-1", Detail: "first packet is not CONNECT"}
+	errRefused          = errors.New("connection refused")
 )
 
 // armConnectTimeout gives up the connection if CONNECT is not answered in time.

@@ -2,6 +2,7 @@ package actors
 
 import (
 	"math"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,6 +20,7 @@ type member struct {
 
 	// Owned by the router, under its lock.
 	live    bool
+	filters []string // those in the tree
 	batch   []sessions.Entry
 	stamped uint64 // the last sequence put into the batch
 
@@ -97,14 +99,12 @@ func (r *router) add(m *member) {
 	r.members[m] = struct{}{}
 }
 
-func (r *router) remove(m *member, filters []string) {
+func (r *router) remove(m *member) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.members, m)
 	m.live = false
-	for _, f := range filters {
-		r.tree.Remove(f, m)
-	}
+	r.detachLocked(m)
 }
 
 // deliver hands out a batch of the log. Called by the log tail, in order.
@@ -233,7 +233,7 @@ func (r *router) subscribe(m *member, effect sessions.Subscribe, now time.Time, 
 	}
 	in = sessions.Subscribed{Token: effect.Token, Position: r.head, Retained: make([][]sessions.Entry, len(effect.Filters))}
 	for i, f := range effect.Filters {
-		r.tree.Add(f, m)
+		r.addFilter(m, f)
 		if effect.WantRetained[i] {
 			in.Retained[i] = r.retained.match(f, now, nil)
 		}
@@ -241,20 +241,43 @@ func (r *router) subscribe(m *member, effect sessions.Subscribe, now time.Time, 
 	return in, true
 }
 
+// addFilter puts a filter into the tree. mu is held.
+func (r *router) addFilter(m *member, filter string) {
+	if r.tree.Add(filter, m) {
+		m.filters = append(m.filters, filter)
+	}
+}
+
 // attach makes the filters of a resumed session effective again.
 func (r *router) attach(m *member, filters []string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, f := range filters {
-		r.tree.Add(f, m)
+		r.addFilter(m, f)
 	}
+}
+
+// detach takes all filters of a session out of the tree: nobody is there to be fed.
+func (r *router) detach(m *member) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.detachLocked(m)
+}
+
+func (r *router) detachLocked(m *member) {
+	for _, f := range m.filters {
+		r.tree.Remove(f, m)
+	}
+	m.filters = nil
 }
 
 func (r *router) unsubscribe(m *member, filters []string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, f := range filters {
-		r.tree.Remove(f, m)
+		if r.tree.Remove(f, m) {
+			m.filters = slices.DeleteFunc(m.filters, func(have string) bool { return have == f })
+		}
 	}
 }
 

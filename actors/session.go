@@ -343,11 +343,7 @@ func (a *sessionActor) abandon() {
 // letGo leaves everything that knows the actor.
 func (a *sessionActor) letGo() {
 	a.gone = true
-	var filters []string
-	if a.session != nil {
-		filters = a.session.Filters()
-	}
-	a.broker.router.remove(a.member, filters)
+	a.broker.router.remove(a.member)
 	a.giveQueueBack()
 	a.releaseCredits()
 }

@@ -149,7 +149,7 @@ func (a *sessionActor) attachFilters() {
 func (a *sessionActor) detachFilters() {
 	a.attached = false
 	a.queuedHead = 0
-	a.broker.router.unsubscribe(a.member, a.session.Filters())
+	a.broker.router.detach(a.member)
 }
 
 // fetch gets the next entries for a session that catches up: out of memory while that reaches back far enough, otherwise

@@ -154,8 +154,11 @@ func (s *Session) Quiet() bool {
 		s.record.quiet() && s.journal.quiet() && !s.journalLazy && s.subscriptionWork.idle()
 }
 
-// Pending is how many messages of the client, and wills, are on their way into the log.
-func (s *Session) Pending() int { return len(s.pending) }
+// Pending is how much of what the client sent is kept until something is durable: messages on their way into the log, and
+// packets that wait for CONNACK or for a SUBACK before them.
+func (s *Session) Pending() int {
+	return len(s.pending) + len(s.held) + len(s.subscriptionWork.queue)
+}
 
 func (s *Session) becomeAbsent() {
 	s.state = stateAbsent
