@@ -92,6 +92,9 @@ type Queue struct {
 // before it, so it is made to deliver everything and then reset.
 func (u *Queue) open(ctx context.Context, after uint64) error {
 	q := u.queues
+	// A reset of a consumer that went away meanwhile is not answered at all.
+	ctx, cancel := context.WithTimeout(ctx, q.config.AckTimeout)
+	defer cancel()
 	config := natsjs.ConsumerConfig{
 		Durable:        u.name,
 		Description:    "offline queue of an MQTT session",
@@ -156,46 +159,33 @@ func (u *Queue) Pending(ctx context.Context) (uint64, error) {
 // Fetch implements sessions.Queue.
 //
 // An empty answer of the consumer is no proof: it counts what waits behind the log's back, and may answer before it has
-// noticed the last messages. So the log itself is asked for a message that matches.
+// noticed the last messages. So the log itself is asked for a message that matches; when it has one, the consumer is asked
+// again, in the way that makes it look.
 func (u *Queue) Fetch(ctx context.Context, most int) ([]sessions.Entry, error) {
 	wait := time.Duration(0)
 	for {
-		if err := u.restore(ctx); err != nil {
-			return nil, err
-		}
-		entries, err := u.pull(ctx, min(most, maxAnswers), wait)
-		if len(entries) > 0 {
-			return entries, nil // an error, if there was one, has set lost
-		}
-		if errors.Is(err, errConsumerGone) {
-			u.lost = true // it was in memory: the server has restarted, or somebody deleted it
+		if u.lost {
+			u.queues.log.stats.QueueResets.Add(1)
 			if err := u.open(ctx, u.position); err != nil {
 				return nil, err
 			}
-			continue
 		}
-		if err != nil {
+		entries, err := u.pull(ctx, min(most, maxAnswers), wait)
+		switch {
+		case len(entries) > 0:
+			return entries, nil // an error, if there was one, has set lost
+		case errors.Is(err, errConsumerGone):
+			u.lost = true
+		case err != nil:
 			return nil, err
+		case !u.lost:
+			if empty, err := u.provenEmpty(ctx); empty || err != nil {
+				return nil, err
+			}
+			u.lost = wait > 0 // it has looked, so somebody else has taken what is left
 		}
-		empty, err := u.provenEmpty(ctx)
-		if empty || err != nil {
-			return nil, err
-		}
-		wait = time.Second
+		wait = 100 * time.Millisecond
 	}
-}
-
-// restore puts a consumer whose place is not certain back to where we are.
-func (u *Queue) restore(ctx context.Context) error {
-	if !u.lost {
-		return nil
-	}
-	u.queues.log.stats.QueueResets.Add(1)
-	err := u.reset(ctx, u.position)
-	if errors.Is(err, sessions.ErrNotFound) || errors.Is(err, nats.ErrNoResponders) {
-		err = u.open(ctx, u.position)
-	}
-	return err
 }
 
 var errConsumerGone = errors.New("consumer is gone")
@@ -208,6 +198,7 @@ func (u *Queue) pull(ctx context.Context, batch int, wait time.Duration) ([]sess
 	}
 	var entries []sessions.Entry
 	var failure error
+	received := 0
 	err := u.queues.log.inboxes.request(ctx, "$JS.API.CONSUMER.MSG.NEXT."+u.queues.config.Names.Stream+"."+u.name, request,
 		func(m *nats.Msg) (done bool) {
 			d, ok := parseDelivery(m.Reply)
@@ -215,18 +206,17 @@ func (u *Queue) pull(ctx context.Context, batch int, wait time.Duration) ([]sess
 				failure = pullEnd(m)
 				return true
 			}
-			if d.consumerSequence != u.fetched+1 {
+			if received++; d.consumerSequence != u.fetched+1 {
 				u.lost = true // somebody else pulls from it, or an answer was lost
 			}
-			if u.lost {
-				return false
+			if !u.lost {
+				u.fetched++
+				u.position = d.streamSequence
+				e := sessions.Entry{Position: sessions.Position{Sequence: d.streamSequence, Time: d.time}, QueuedAfter: d.pending}
+				u.queues.log.fill(&e, m.Subject, m.Header, m.Data)
+				entries = append(entries, e)
 			}
-			u.fetched++
-			u.position = d.streamSequence
-			e := sessions.Entry{Position: sessions.Position{Sequence: d.streamSequence, Time: d.time}, QueuedAfter: d.pending}
-			u.queues.log.fill(&e, m.Subject, m.Header, m.Data)
-			entries = append(entries, e)
-			return len(entries) == batch
+			return received == batch
 		})
 	if err != nil {
 		u.lost = true // what is still under way will not reach us

@@ -236,6 +236,9 @@ func SubjectsFromFilter(filter string) []string {
 // maxQueueSubjects bounds the filters of one consumer: the server compares each with each.
 const maxQueueSubjects = 64
 
+// comparableSubjects is how many subjects we compare each with each.
+const comparableSubjects = 4 * maxQueueSubjects
+
 // queueSubjects are the fewest subjects that match at least what the topic filters match, none a subset of another, at
 // most maxQueueSubjects of them. Beyond that they are widened.
 func queueSubjects(filters []string) []string {
@@ -245,8 +248,11 @@ func queueSubjects(filters []string) []string {
 	}
 	slices.Sort(subjects)
 	subjects = slices.Compact(subjects)
-	for depth := 4; len(subjects) > 4*maxQueueSubjects && depth > 0; depth-- {
-		subjects = widen(subjects, depth) // comparing each with each would take too long
+	for depth := 4; len(subjects) > comparableSubjects && depth > 0; depth-- {
+		subjects = widen(subjects, depth)
+	}
+	if len(subjects) > comparableSubjects {
+		return []string{">"}
 	}
 	subjects = maximal(subjects)
 	for depth := 4; len(subjects) > maxQueueSubjects && depth > 0; depth-- {
