@@ -66,16 +66,21 @@ func Start(ctx context.Context, cfg Config, storage Storage, log *slog.Logger) (
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	b := &Broker{
-		cfg: cfg, storage: storage, log: log,
-		slots:  make(chan struct{}, maxWork),
-		failed: make(chan struct{}),
-	}
 	listener, err := listen(cfg.Listen)
 	if err != nil {
 		return nil, err
 	}
-	b.listener = listener
+	return start(ctx, cfg, storage, log, listener)
+}
+
+// start is Start with a listener, which it owns.
+func start(ctx context.Context, cfg Config, storage Storage, log *slog.Logger, listener net.Listener) (*Broker, error) {
+	b := &Broker{
+		cfg: cfg, storage: storage, log: log,
+		listener: listener,
+		slots:    make(chan struct{}, maxWork),
+		failed:   make(chan struct{}),
+	}
 	b.system = newActorSystem(log)
 	b.guardian = newGuardian(b.onFailure)
 	b.directory = newDirectory(b)
