@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
-	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -33,8 +32,8 @@ type Broker struct {
 	t       testing.TB
 	dir     string // the working directory of the process
 	args    []string
-	process *process // nil while the broker is down
-	log     logLines // of all its processes
+	process *process  // nil while the broker is down
+	log     *logLines // of all its processes
 }
 
 // process is one run of the broker's program.
@@ -72,7 +71,7 @@ func Start(t testing.TB, options ...Option) *Broker {
 	for _, o := range options {
 		o(&s)
 	}
-	b := &Broker{t: t, dir: t.TempDir(), MQTT: FreeAddress(t)}
+	b := &Broker{t: t, dir: t.TempDir(), log: &logLines{}, MQTT: FreeAddress(t)}
 	natsListen := "off"
 	if s.nats {
 		natsListen = FreeAddress(t)
@@ -94,7 +93,7 @@ func (b *Broker) Up() {
 	b.t.Helper()
 	cmd := exec.Command(Binary(b.t), b.args...)
 	cmd.Dir = b.dir
-	cmd.Stderr = &b.log
+	cmd.Stderr = b.log
 	dieWithParent(cmd)
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
@@ -202,19 +201,13 @@ func (p *process) stop() (time.Duration, error) {
 	return time.Since(begin), p.err
 }
 
-// Exited is closed when the broker's process has ended.
-func (b *Broker) Exited() <-chan struct{} { return b.process.exited }
 
-// Signal sends SIGTERM and does not wait.
-func (b *Broker) Signal() {
-	b.t.Helper()
-	if err := b.process.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		b.t.Fatal(err)
-	}
+// For is the broker as a subtest uses it that did not start it: what goes wrong fails the subtest.
+func (b *Broker) For(t testing.TB) *Broker {
+	view := *b
+	view.t = t
+	return &view
 }
-
-// Args are the arguments the broker was started with.
-func (b *Broker) Args() []string { return slices.Clone(b.args) }
 
 // Log is what the broker has logged so far.
 func (b *Broker) Log() string { return b.log.String() }

@@ -20,6 +20,7 @@ func TestEveryQoSBetweenVersions(t *testing.T) {
 			name := harness.VersionName(from) + " to " + harness.VersionName(to)
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
+				b := b.For(t)
 				topic := "qos/" + strings.ReplaceAll(name, " ", "-")
 				s := harness.NewDevice(to, "s-"+topic).Connect(b, harness.Ephemeral)
 				p := harness.NewDevice(from, "p-"+topic).Connect(b, harness.Ephemeral)
