@@ -128,9 +128,9 @@ func (b *Broker) Err() error {
 func (b *Broker) Shutdown(ctx context.Context) error {
 	_ = b.listener.Close()
 	b.parking.close() // the queues would end with the process
-	b.directory.each(sessions.Shutdown{})
+	b.directory.shutDown()
 	err := b.awaitSessions(ctx)
-	b.connections.abortAll()
+	b.endConnections(ctx)
 	b.saveCheckpoint(ctx)
 	b.cancel()
 	b.tasks.Wait()

@@ -8,6 +8,9 @@ import (
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
+
+	"dunlin/mqttcodec"
+	"dunlin/sessions"
 )
 
 // sessionRef is the address of one session actor: its mailbox. What is posted after the actor stopped is dropped.
@@ -27,6 +30,8 @@ type directory struct {
 	serial atomic.Uint64
 	// live counts session actors.
 	live atomic.Int64
+	// closed: the node goes down, and no CONNECT is taken any more.
+	closed atomic.Bool
 }
 
 type directoryShard struct {
@@ -65,10 +70,12 @@ func (d *directory) connect(c *connection, m *attach) {
 	s := d.shard(m.packet.ClientID)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	ref := d.actorOf(s, m.packet.ClientID)
-	if c.session.CompareAndSwap(nil, ref) || c.session.Load() != ref {
-		c.session.Store(ref)
+	if d.closed.Load() {
+		c.refuse(mqttcodec.ServerShuttingDown)
+		return
 	}
+	ref := d.actorOf(s, m.packet.ClientID)
+	c.session.Store(ref)
 	ref.post(m)
 }
 
@@ -184,14 +191,15 @@ func (d *directory) parked(clientID string) bool {
 	return e != nil && e.ref == nil
 }
 
-// each posts a message to every session actor.
-func (d *directory) each(message any) {
+// shutDown tells every session actor that the node goes down. No actor is spawned for a client afterwards.
+func (d *directory) shutDown() {
+	d.closed.Store(true)
 	for i := range d.shards {
 		s := &d.shards[i]
 		s.mu.Lock()
 		for _, e := range s.entries {
 			if e.ref != nil {
-				e.ref.post(message)
+				e.ref.post(sessions.Shutdown{})
 			}
 		}
 		s.mu.Unlock()

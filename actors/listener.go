@@ -1,6 +1,7 @@
 package actors
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -95,11 +96,34 @@ func (s *connectionSet) remove(c *connection) {
 	delete(s.open, c)
 }
 
-// abortAll ends the connections that are still open: those that have no session, and those whose client does not close.
-func (s *connectionSet) abortAll() {
+// each calls f for each open connection.
+func (s *connectionSet) each(f func(*connection)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for c := range s.open {
-		c.abort()
+		f(c)
 	}
+}
+
+func (s *connectionSet) len() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.open)
+}
+
+// endConnections ends the connections that are still open, behind what waits to be written, and waits a little for
+// clients to read it.
+func (b *Broker) endConnections(ctx context.Context) {
+	b.connections.each(func(c *connection) { c.mailbox.PostUserMessage(&outbound{close: true}) })
+	ctx, cancel := context.WithTimeout(ctx, lingerTimeout/2)
+	defer cancel()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for b.connections.len() > 0 && ctx.Err() == nil {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+		}
+	}
+	b.connections.each((*connection).abort)
 }

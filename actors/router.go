@@ -291,7 +291,9 @@ func (r *router) join(m *member) sessions.Position {
 
 func (r *router) joinLocked(m *member) {
 	m.live = true
-	m.journaled.Store(r.head.Sequence)
+	if !m.active.Load() { // else a journal that says live is durable already, and the checkpoint must not pass that one
+		m.journaled.Store(r.head.Sequence)
+	}
 	m.handed.Store(r.head.Sequence)
 	m.active.Store(true)
 }

@@ -3,6 +3,7 @@ package actors
 import (
 	"context"
 	"log/slog"
+	"net"
 	"sync"
 	"time"
 
@@ -147,9 +148,7 @@ func (a *sessionActor) handle(message any) {
 	}
 	switch {
 	case a.gone:
-		if m, ok := message.(*attach); ok {
-			a.broker.directory.connect(m.connection, m)
-		}
+		a.handOn(message)
 		return
 	case a.session == nil:
 		a.early = append(a.early, message) // bounded: by connections that wait for CONNACK, and their inbound bounds
@@ -184,6 +183,20 @@ func (a *sessionActor) handle(message any) {
 	}
 	a.takeSoon()
 	a.releaseCredits()
+}
+
+// handOn passes on what came too late for this actor: a CONNECT to the next one. Packets of a connection that was handed
+// on may belong behind others that the next one has: that connection ends, and the next actor hears of it.
+func (a *sessionActor) handOn(message any) {
+	switch m := message.(type) {
+	case *attach:
+		a.broker.directory.connect(m.connection, m)
+	case *inbound:
+		m.connection.abort()
+		if next := m.connection.session.Load(); next != a.ref {
+			next.post(&inbound{connection: m.connection, err: net.ErrClosed})
+		}
+	}
 }
 
 // takeSoon takes the inputs that must not wait behind the mailbox.
@@ -333,9 +346,7 @@ func (a *sessionActor) abandon() {
 	a.letGo()
 	a.broker.directory.failed(a.clientID, a.ref, hold)
 	for _, m := range a.early {
-		if m, ok := m.(*attach); ok {
-			a.broker.directory.connect(m.connection, m)
-		}
+		a.handOn(m)
 	}
 	a.early = nil
 }

@@ -124,9 +124,12 @@ func (a *sessionActor) onResult(in sessions.Input) {
 	if saved.Result.Err != nil {
 		return
 	}
-	a.member.journaled.Store(j.position)
-	if !j.live {
+	switch {
+	case j.live:
+		a.member.journaled.Store(j.position)
+	case a.member.handed.Load() == unfed:
 		a.member.active.Store(false)
+	default: // it is fed again meanwhile, and will journal that
 	}
 }
 

@@ -122,7 +122,7 @@ func (s *Session) flushWrites(dst []Effect) []Effect {
 		s.journalLazy = false
 		position := s.position()
 		dst = append(dst, SaveJournal{
-			Token: v, Expect: s.journal.revision, Data: s.appendJournal(nil), Position: position, Live: s.mode == modeLive,
+			Token: v, Expect: s.journal.revision, Data: s.appendJournal(nil), Position: position, Live: s.journalsLive(),
 		})
 	}
 	if s.journalLazy && !s.turnRequested {

@@ -45,6 +45,12 @@ func (s *Session) position() Position {
 	return s.looked
 }
 
+// journalsLive reports whether the node's checkpoint may stand for the session's position from now on: everything up to
+// where it became live is assigned. Before that a checkpoint may be above the position.
+func (s *Session) journalsLive() bool {
+	return s.mode == modeLive && s.position().Sequence >= s.liveFrom
+}
+
 func (s *Session) clearBacklog() { s.backlog, s.backlogBytes = nil, 0 }
 
 // resumeFeed starts to feed a new connection: from where the session was left, if something is queued for it.
@@ -91,7 +97,7 @@ func (s *Session) onFetched(now time.Time, in Fetched, dst []Effect) []Effect {
 		s.looked = in.UpTo
 	}
 	if in.Live {
-		s.mode = modeLive
+		s.mode, s.liveFrom = modeLive, s.looked.Sequence
 		s.fetch = fetchState{token: s.fetch.token}
 		if s.queues() {
 			s.journalSoon()

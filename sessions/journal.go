@@ -48,7 +48,7 @@ const (
 // appendJournal appends the journal as it is now.
 func (s *Session) appendJournal(b []byte) []byte {
 	var flags byte
-	if s.mode == modeLive {
+	if s.journalsLive() {
 		flags |= journalFlagLive
 	}
 	b = append(b, journalFormat, flags)

@@ -59,7 +59,9 @@ type Session struct {
 	// Where it is in the log, and what is half done; durable in the journal.
 	mode mode
 	// looked: everything up to there was assigned, put into the backlog, or does not match.
-	looked     Position
+	looked Position
+	// liveFrom is the sequence up to which it had caught up when it became live.
+	liveFrom   uint64
 	ids        packetIDs
 	inflight   []outbound
 	inbound    map[uint16]*inboundMessage

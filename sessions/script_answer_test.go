@@ -1,0 +1,200 @@
+package sessions
+
+import (
+	"fmt"
+	"math"
+
+	"dunlin/mqttcodec"
+)
+
+// answer are the commands by which storage and the router answer. Each takes the oldest effect of its kind that is owed
+// an answer.
+func (sc *script) answer(a args) bool {
+	switch a.cmd {
+	// persisted
+	// persisted err=unavailable token=3
+	// persisted err=unavailable stored
+	case "persisted":
+		want := a.uint64("token", 0)
+		e := take(sc, func(e Persist) bool { return want == 0 || e.Token == want })
+		r := Result{Token: e.Token, Err: failure(a)}
+		if r.Err == nil || a.has("stored") {
+			r.Sequence, r.Duplicate = sc.store.append(e, sc.now)
+		}
+		sc.step(Persisted{sc.result(r)})
+	// record-saved
+	// record-saved err=conflict
+	case "record-saved":
+		e := take(sc, func(SaveRecord) bool { return true })
+		r := Result{Token: e.Token, Err: failure(a)}
+		if r.Err == nil || a.has("stored") {
+			r.Sequence = sc.store.saveRecord(sc.t, e)
+		}
+		sc.step(RecordSaved{sc.result(r)})
+	case "journal-saved":
+		e := take(sc, func(SaveJournal) bool { return true })
+		r := Result{Token: e.Token, Err: failure(a)}
+		if r.Err == nil || a.has("stored") {
+			r.Sequence = sc.store.saveJournal(sc.t, e)
+		}
+		sc.step(JournalSaved{sc.result(r)})
+	case "discarded":
+		e := take(sc, func(Discard) bool { return true })
+		r := Result{Token: e.Token, Err: failure(a)}
+		if r.Err == nil || a.has("stored") {
+			r.Sequence, r.JournalSequence = sc.store.discard(sc.t, e)
+		}
+		sc.step(Discarded{sc.result(r)})
+	// subscribed
+	// subscribed err=unavailable
+	case "subscribed": // with the retained messages that the log knows
+		e := take(sc, func(Subscribe) bool { return true })
+		in := Subscribed{Token: e.Token, Position: at(sc.store.handed), Err: failure(a)}
+		for i, filter := range e.Filters {
+			in.Retained = append(in.Retained, nil)
+			if e.WantRetained[i] {
+				in.Retained[i] = sc.store.retained(filter)
+			}
+		}
+		sc.step(in)
+	// fetched
+	// fetched max=2 queued=10 head=50 lost=3
+	// fetched token=9 err=unavailable
+	case "fetched": // with what the log holds; live when that is all
+		sc.step(sc.fetched(a))
+	// left
+	// left seq=0
+	case "left":
+		take(sc, func(Leave) bool { return true })
+		sc.step(Left{Position: at(a.uint64("seq", sc.store.handed))})
+	case "loaded":
+		e := take(sc, func(Load) bool { return true })
+		in := Loaded{Token: e.Token, Err: failure(a)}
+		for _, seq := range e.Sequences {
+			if found, ok := sc.store.entry(seq); ok && in.Err == nil {
+				in.Entries = append(in.Entries, found)
+			}
+		}
+		sc.step(in)
+	case "journal-turn":
+		take(sc, func(RequestJournalTurn) bool { return true })
+		sc.step(JournalTurn{})
+	default:
+		return false
+	}
+	return true
+}
+
+func (sc *script) result(r Result) Result {
+	if r.Err != nil {
+		return Result{Token: r.Token, Err: r.Err}
+	}
+	return r
+}
+
+// take removes the oldest effect of a kind from what is owed.
+func take[E Effect](sc *script, wanted func(E) bool) E {
+	sc.t.Helper()
+	for i, e := range sc.owed {
+		if e, ok := e.(E); ok && wanted(e) {
+			sc.owed = append(sc.owed[:i:i], sc.owed[i+1:]...)
+			return e
+		}
+	}
+	var none E
+	sc.t.Fatalf("no %T is owed an answer", none)
+	return none
+}
+
+// failure is the error that an answer brings.
+func failure(a args) error {
+	switch v := a.text("err", ""); v {
+	case "":
+		return nil
+	case "rejected":
+		return fmt.Errorf("stream: %w", ErrRejected)
+	case "unavailable":
+		return fmt.Errorf("stream: %w", ErrUnavailable)
+	case "conflict":
+		return fmt.Errorf("stream: %w", ErrConflict)
+	default:
+		a.t.Fatalf("unknown error %q", v)
+		return nil
+	}
+}
+
+// fetched answers the oldest Fetch or Join.
+func (sc *script) fetched(a args) Fetched {
+	if a.has("token") { // one that nobody asked for
+		return Fetched{Token: a.uint64("token", 0), UpTo: at(sc.store.head()), Live: true, Err: failure(a)}
+	}
+	e := take(sc, func(e Effect) bool {
+		switch e.(type) {
+		case Fetch, Join:
+			return true
+		}
+		return false
+	})
+	head := at(sc.store.head())
+	in := Fetched{Err: failure(a), Queued: a.uint64("queued", 0), Head: at(a.uint64("head", head.Sequence)), Lost: a.uint64("lost", 0)}
+	join, ok := e.(Join)
+	if ok {
+		in.Token, in.UpTo, in.Live = join.Token, head, in.Err == nil
+		sc.store.handed = head.Sequence
+		return in
+	}
+	fetch := e.(Fetch)
+	in.Token = fetch.Token
+	if in.Err != nil {
+		return in
+	}
+	in.Entries = sc.store.after(fetch.After.Sequence, a.int("max", math.MaxInt))
+	in.UpTo, in.Live = head, true
+	if n := len(in.Entries); n > 0 && in.Entries[n-1].Sequence < head.Sequence {
+		in.UpTo, in.Live = in.Entries[n-1].Position, false
+	} else if a.has("not-live") {
+		in.Live = false
+	}
+	if in.Live {
+		sc.store.handed = head.Sequence
+	}
+	return in
+}
+
+// settle answers everything, oldest first, until nothing is owed.
+func (sc *script) settle() {
+	for len(sc.owed) > 0 {
+		a := args{t: sc.t}
+		switch sc.owed[0].(type) {
+		case Persist:
+			a.cmd = "persisted"
+		case SaveRecord:
+			a.cmd = "record-saved"
+		case SaveJournal:
+			a.cmd = "journal-saved"
+		case Discard:
+			a.cmd = "discarded"
+		case Subscribe:
+			a.cmd = "subscribed"
+		case Fetch, Join:
+			a.cmd = "fetched"
+		case Leave:
+			a.cmd = "left"
+		case Load:
+			a.cmd = "loaded"
+		case RequestJournalTurn:
+			a.cmd = "journal-turn"
+		}
+		sc.answer(a)
+	}
+}
+
+// sent checks that a packet can be written in the client's version, and that a client may take it.
+func sent(version mqttcodec.Version, p mqttcodec.Packet) error {
+	b, err := mqttcodec.Append(nil, version, p)
+	if err != nil {
+		return err
+	}
+	_, err = mqttcodec.Decode(version, b)
+	return err
+}
