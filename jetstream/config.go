@@ -68,8 +68,8 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("log, journal and checkpoints share a subject space")
 	}
 	switch {
-	case c.MaxAge < 0:
-		return fmt.Errorf("max age %v is negative", c.MaxAge)
+	case c.MaxAge != 0 && c.MaxAge < time.Second:
+		return fmt.Errorf("max age %v is neither 0 nor at least 1s", c.MaxAge)
 	case c.MaxBytes < 1<<20:
 		return fmt.Errorf("max bytes %d is less than 1 MiB", c.MaxBytes)
 	case c.TombstoneTTL < time.Second:

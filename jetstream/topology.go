@@ -73,6 +73,9 @@ func topology(c *Config) []natsjs.StreamConfig {
 	log.Name, log.Subjects, log.Metadata = n.Stream, []string{n.Subjects + ".>"}, metadata(kindLog, "")
 	log.Description = "MQTT messages at QoS 1 and 2: topic a/b is subject " + n.Subjects + ".a.b"
 	log.MaxAge, log.MaxBytes = c.MaxAge, c.MaxBytes
+	if c.MaxAge > 0 {
+		log.Duplicates = min(duplicateWindow, c.MaxAge)
+	}
 
 	journal := base
 	journal.Name, journal.Metadata = n.JournalStream, metadata(kindJournal, "")
@@ -109,8 +112,11 @@ func ensureStream(ctx context.Context, js natsjs.JetStream, want natsjs.StreamCo
 	if err := checkShape(have, want); err != nil {
 		return err
 	}
-	if have.Metadata[metadataKind] == "" {
-		return nil // not ours: fit for use, and left as it is
+	if have.Metadata[metadataKind] == "" { // not ours: fit for use, and left as it is
+		if have.Duplicates < want.Duplicates {
+			return unsuitable(want.Name, "duplicate_window", have.Duplicates, want.Duplicates)
+		}
+		return nil
 	}
 	if have.Metadata[metadataKind] != want.Metadata[metadataKind] || have.Metadata[metadataFormat] != format {
 		return fmt.Errorf("%w: %s holds %s in format %s, we need %s in format %s", ErrTopology, want.Name,
@@ -121,10 +127,12 @@ func ensureStream(ctx context.Context, js natsjs.JetStream, want natsjs.StreamCo
 
 // updateLimits sets the limits that the configuration names on a stream of ours, and nothing else.
 func updateLimits(ctx context.Context, js natsjs.JetStream, have, want natsjs.StreamConfig) error {
-	if have.MaxAge == want.MaxAge && have.MaxBytes == want.MaxBytes && have.SubjectDeleteMarkerTTL == want.SubjectDeleteMarkerTTL {
+	if have.MaxAge == want.MaxAge && have.MaxBytes == want.MaxBytes && have.Duplicates == want.Duplicates &&
+		have.SubjectDeleteMarkerTTL == want.SubjectDeleteMarkerTTL {
 		return nil
 	}
-	have.MaxAge, have.MaxBytes, have.SubjectDeleteMarkerTTL = want.MaxAge, want.MaxBytes, want.SubjectDeleteMarkerTTL
+	have.MaxAge, have.MaxBytes, have.Duplicates = want.MaxAge, want.MaxBytes, want.Duplicates
+	have.SubjectDeleteMarkerTTL = want.SubjectDeleteMarkerTTL
 	if _, err := js.UpdateStream(ctx, have); err != nil {
 		return fmt.Errorf("update limits of stream %s: %w", want.Name, clientErr(err))
 	}
@@ -133,6 +141,10 @@ func updateLimits(ctx context.Context, js natsjs.JetStream, have, want natsjs.St
 
 // checkShape reports the first field in which a stream differs from what we rely on.
 func checkShape(have, want natsjs.StreamConfig) error {
+	consumers := -1 // who watches a bucket can do with few
+	if want.Metadata[metadataKind] == kindLog {
+		consumers = maxConsumers
+	}
 	fields := []struct {
 		name       string
 		have, want any
@@ -142,12 +154,11 @@ func checkShape(have, want natsjs.StreamConfig) error {
 		{"storage", have.Storage, want.Storage},
 		{"discard", have.Discard, want.Discard},
 		{"num_replicas", have.Replicas, want.Replicas},
-		{"max_consumers", min(have.MaxConsumers, maxConsumers), maxConsumers},
+		{"max_consumers", min(have.MaxConsumers, consumers), consumers},
 		{"max_msgs", have.MaxMsgs, want.MaxMsgs},
 		{"max_msg_size", have.MaxMsgSize, want.MaxMsgSize},
 		{"max_msgs_per_subject", have.MaxMsgsPerSubject, want.MaxMsgsPerSubject},
 		{"discard_new_per_subject", have.DiscardNewPerSubject, want.DiscardNewPerSubject},
-		{"duplicate_window", have.Duplicates, want.Duplicates},
 		{"allow_direct", have.AllowDirect, want.AllowDirect},
 		{"allow_msg_ttl", have.AllowMsgTTL, want.AllowMsgTTL},
 		{"allow_rollup_hdrs", have.AllowRollup, want.AllowRollup},
@@ -162,8 +173,12 @@ func checkShape(have, want natsjs.StreamConfig) error {
 	}
 	for _, f := range fields {
 		if f.have != f.want {
-			return fmt.Errorf("%w: %s has %s %v, we need %v: change it, or give us another name", ErrTopology, want.Name, f.name, f.have, f.want)
+			return unsuitable(want.Name, f.name, f.have, f.want)
 		}
 	}
 	return nil
+}
+
+func unsuitable(stream, field string, have, want any) error {
+	return fmt.Errorf("%w: %s has %s %v, we need %v: change it, or let us use another name", ErrTopology, stream, field, have, want)
 }

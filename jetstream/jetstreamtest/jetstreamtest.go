@@ -99,3 +99,13 @@ func (n *NATS) Restart() {
 	n.Stop()
 	n.Start()
 }
+
+// Address is where NATS clients can connect, empty when the server does not listen.
+func (n *NATS) Address() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.embedded == nil {
+		return ""
+	}
+	return n.embedded.Address()
+}
