@@ -27,13 +27,15 @@ func startTestBroker(t *testing.T, c Config) broker {
 }
 
 func TestAddressesAreThoseThatAccept(t *testing.T) {
-	b := startTestBroker(t, testConfig(t))
-	connection, err := net.Dial("tcp", b.Addresses().NATS)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := connection.Close(); err != nil {
-		t.Error(err)
+	at := startTestBroker(t, testConfig(t)).Addresses()
+	for _, address := range []string{at.MQTT, at.NATS} {
+		connection, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := connection.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }
 
@@ -49,9 +51,11 @@ func TestTakenPortIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = l.Close() })
-	c := testConfig(t, override{"nats.listen", l.Addr().String(), "test"})
-	assertRefused(t, c, l.Addr().String(), "address already in use")
-	startTestBroker(t, testConfig(t, override{"storage.data_dir", c.Storage.DataDir, "test"})) // nothing was left behind
+	for _, name := range []string{"listeners.mqtt", "nats.listen"} {
+		c := testConfig(t, override{name, l.Addr().String(), "test"})
+		assertRefused(t, c, l.Addr().String(), "in use")
+		startTestBroker(t, testConfig(t, override{"storage.data_dir", c.Storage.DataDir, "test"})) // nothing was left behind
+	}
 }
 
 func TestDataDirHasOneProcessAtATime(t *testing.T) {
