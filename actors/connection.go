@@ -29,6 +29,8 @@ type connection struct {
 
 	// unsent is how many bytes wait to be written: added to by the session actor, taken off by the connection actor.
 	unsent atomic.Int64
+	// answers is how many of the packets that wait are not PUBLISH.
+	answers atomic.Int64
 	// congested: the session was told to hold back and waits for decongested.
 	congested atomic.Bool
 	// session is who gets the packets, nil before CONNECT.
@@ -52,8 +54,9 @@ const (
 	writeChunk = 64 << 10
 	// pooledBuffer is the largest write buffer that is kept.
 	pooledBuffer = 256 << 10
-	// maxUnsent times the bound of unsent bytes is more than acknowledgements alone come to: the connection is given up.
-	maxUnsent = 8
+	// maxAnswers is how many packets other than PUBLISH may wait to be written: answers are not held back, so a client that
+	// asks for more of them and does not read is given up.
+	maxAnswers = 1 << 16
 	// lingerTimeout is how long a closed connection waits for the client to read the last packets.
 	lingerTimeout = 2 * time.Second
 )
@@ -95,6 +98,7 @@ func (c *connection) encode(m *outbound) {
 		c.flush()
 		c.linger()
 	}
+	c.answers.Add(int64(m.publishes - len(m.packets)))
 	left := c.unsent.Add(-m.bytes)
 	if left < int64(c.broker.cfg.OutboundBytes/2) && c.congested.Swap(false) {
 		if s := c.session.Load(); s != nil {
@@ -163,20 +167,20 @@ func (c *connection) closeSocket() {
 	c.closeOnce.Do(func() { _ = c.socket.Close() })
 }
 
-// send hands packets to the connection actor. Called by the session actor only. It reports whether more waits to be
-// written than should: the session then holds back until it gets decongested.
-func (c *connection) send(packets []mqttcodec.Packet, bytes int64, closeAfter bool) (congested bool) {
+// send hands packets, publishes of them PUBLISH, to the connection actor. Called by the session actor only. It reports
+// whether more waits to be written than should: the session then holds back until it gets decongested.
+func (c *connection) send(packets []mqttcodec.Packet, publishes int, bytes int64, closeAfter bool) (congested bool) {
 	waiting := c.unsent.Add(bytes)
-	switch bound := int64(c.broker.cfg.OutboundBytes); {
-	case waiting > maxUnsent*bound:
+	if answers := c.answers.Add(int64(len(packets) - publishes)); answers > maxAnswers {
 		c.broker.stats.overflowed.Add(1)
-		c.broker.log.Warn("connection closed: the client sends, but does not read the answers", "connection", c.id, "unsent", waiting)
+		c.broker.log.Warn("connection closed: the client sends, but does not read the answers", "connection", c.id, "answers", answers)
 		c.abort()
-	case waiting > bound:
+	}
+	if waiting > int64(c.broker.cfg.OutboundBytes) {
 		congested = true
 		c.congested.Store(true)
 	}
-	c.mailbox.PostUserMessage(&outbound{packets: packets, bytes: bytes, close: closeAfter})
+	c.mailbox.PostUserMessage(&outbound{packets: packets, publishes: publishes, bytes: bytes, close: closeAfter})
 	return congested
 }
 
@@ -191,5 +195,5 @@ func (c *connection) timerFired(uint8, uint32) {
 // refuse answers a CONNECT that leads to no session, and closes.
 func (c *connection) refuse(reason mqttcodec.ReasonCode) {
 	c.answered.Store(true)
-	c.send([]mqttcodec.Packet{&mqttcodec.Connack{Reason: reason}}, 0, true)
+	c.send([]mqttcodec.Packet{&mqttcodec.Connack{Reason: reason}}, 0, 0, true)
 }

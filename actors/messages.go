@@ -27,7 +27,9 @@ type inbound struct {
 // outbound: packets for a client. session → connection.
 type outbound struct {
 	packets []mqttcodec.Packet
-	bytes   int64
+	// publishes is how many of them are PUBLISH.
+	publishes int
+	bytes     int64
 	// close: end the connection after them.
 	close bool
 }

@@ -56,11 +56,13 @@ type sessionActor struct {
 	effects []sessions.Effect
 	// soon are inputs to be taken before any further message: answers that were given under the router's lock, behind which
 	// live entries may be in the mailbox already.
-	soon    []sessions.Input
-	packets []mqttcodec.Packet
-	bytes   int64
-	close   bool
-	routes  []*sessions.Message
+	soon []sessions.Input
+	// packets, publishes of them PUBLISH, wait for flush.
+	packets   []mqttcodec.Packet
+	publishes int
+	bytes     int64
+	close     bool
+	routes    []*sessions.Message
 	// credits are the shares of inbound bounds that the session's pending messages hold, in order.
 	credits []credit
 	// holds are the messages stored under an ID that the session's documents may not know yet, in order.
@@ -199,14 +201,16 @@ func (a *sessionActor) handOn(message any) {
 	}
 }
 
-// takeSoon takes the inputs that must not wait behind the mailbox.
-func (a *sessionActor) takeSoon() {
+// takeSoon takes the inputs that must not wait behind the mailbox, and reports whether there were any.
+func (a *sessionActor) takeSoon() (any bool) {
 	for len(a.soon) > 0 {
 		in := a.soon[0]
 		a.soon = a.soon[1:]
 		a.step(in)
+		any = true
 	}
 	a.soon = nil
+	return any
 }
 
 func (a *sessionActor) onAttach(m *attach) {
@@ -228,14 +232,17 @@ func (a *sessionActor) switchTo(id sessions.ConnectionID) {
 		return
 	}
 	a.connection, a.next = a.next, nil
-	a.packets, a.bytes, a.close, a.congested = nil, 0, false, false
+	a.packets, a.publishes, a.bytes, a.close, a.congested = nil, 0, 0, false, false
 }
 
 func (a *sessionActor) onInbound(m *inbound) {
-	for _, p := range m.packets {
+	for i, p := range m.packets {
 		pending := a.session.Pending()
 		a.step(sessions.PacketReceived{Connection: m.connection.id, Packet: p})
 		share := m.bytes / len(m.packets)
+		if i == 0 {
+			share += m.bytes % len(m.packets)
+		}
 		if a.session.Pending() > pending { // it keeps its share of the bound until it is stored
 			a.credits = append(a.credits, credit{m.connection, share})
 		} else {
@@ -283,9 +290,10 @@ func (a *sessionActor) flush() {
 		a.broker.router.route(a.routes)
 		a.routes = nil
 	}
-	a.effects = a.session.Flush(time.Now(), a.effects[:0])
-	a.performAll()
-	a.takeSoon()
+	for again := true; again; again = a.takeSoon() {
+		a.effects = a.session.Flush(time.Now(), a.effects[:0])
+		a.performAll()
+	}
 	a.releaseCredits()
 	a.flushPackets()
 	a.updateHold()
@@ -305,9 +313,9 @@ func (a *sessionActor) flushPackets() {
 	if a.connection == nil || len(a.packets) == 0 && !a.close {
 		return
 	}
-	congested := a.connection.send(a.packets, a.bytes, a.close)
+	congested := a.connection.send(a.packets, a.publishes, a.bytes, a.close)
 	a.broker.stats.packetsSent.Add(uint64(len(a.packets)))
-	a.packets, a.bytes = nil, 0
+	a.packets, a.publishes, a.bytes = nil, 0, 0
 	if a.close {
 		a.connection, a.close = nil, false
 		return

@@ -65,6 +65,7 @@ func (a *sessionActor) send(e sessions.Send) {
 	switch p := e.Packet.(type) {
 	case *mqttcodec.Publish:
 		size += int64(len(p.Topic) + len(p.Payload))
+		a.publishes++
 	case *mqttcodec.Connack:
 		a.connection.answered.Store(true)
 		a.log.Debug("client connected", "connection", e.Connection, "session_present", p.SessionPresent)

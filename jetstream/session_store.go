@@ -114,17 +114,50 @@ func documentHeader(clientID string) nats.Header {
 
 // save replaces what has the revision expect.
 func (s *Store) save(w write, expect uint64) {
-	if expect&markerFlag == 0 {
+	switch {
+	case expect == 0:
+		s.saveFirst(w)
+	case expect&markerFlag != 0:
+		s.saveOver(w, expect&^markerFlag, func() { s.saveFirst(w) }) // the marker has ended, or somebody has written
+	default:
 		w.header[headerExpectedSubject] = []string{strconv.FormatUint(expect, 10)}
 		s.publisher.publish(w)
-		return
 	}
+}
+
+// saveFirst writes what is expected not to be there. Who expects that may not know of a deletion marker that is still
+// there, nor of the journal of a session whose record is gone: whoever writes a journal first has just made the record.
+func (s *Store) saveFirst(w write) {
+	s.saveOver(w, 0, func() {
+		go func() {
+			ctx, cancel := context.WithTimeout(context.Background(), s.config.AckTimeout)
+			defer cancel()
+			reader, journal := s.records, w.stream == s.config.Names.JournalStream
+			if journal {
+				reader = s.journals
+			}
+			m, err := reader.get(ctx, getRequest{LastFor: w.subject})
+			switch {
+			case err != nil && !errors.Is(err, sessions.ErrNotFound):
+				w.to.Stored(sessions.Result{Token: w.token, Err: err})
+			case err == nil && !m.deleted() && !journal:
+				w.to.Stored(sessions.Result{Token: w.token, Err: fmt.Errorf("%w: %s is there", sessions.ErrConflict, w.subject)})
+			default:
+				w.header[headerExpectedSubject] = []string{strconv.FormatUint(m.sequence, 10)}
+				s.publisher.publish(w)
+			}
+		}()
+	})
+}
+
+// saveOver replaces the message with a sequence. If that is not there, conflict is called instead of the sink.
+func (s *Store) saveOver(w write, sequence uint64, conflict func()) {
 	first := w
 	first.header = maps.Clone(w.header)
-	first.header[headerExpectedSubject] = []string{strconv.FormatUint(expect&^markerFlag, 10)}
+	first.header[headerExpectedSubject] = []string{strconv.FormatUint(sequence, 10)}
 	first.to = sinkFunc(func(r sessions.Result) {
-		if errors.Is(r.Err, sessions.ErrConflict) { // the marker has ended, or somebody has written
-			s.save(w, 0)
+		if errors.Is(r.Err, sessions.ErrConflict) {
+			conflict()
 			return
 		}
 		w.to.Stored(r)
