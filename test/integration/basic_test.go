@@ -226,7 +226,8 @@ func TestAcknowledgementsComeInOrder(t *testing.T) {
 	})
 }
 
-// What is sent behind CONNECT without waiting is done, in order, after CONNACK. [MQTT-3.2.0-1]
+// What is sent behind CONNECT without waiting is done after CONNACK, a PUBLISH with the SUBSCRIBE before it in effect.
+// [MQTT-3.2.0-1]
 func TestPipelinedBehindConnect(t *testing.T) {
 	t.Parallel()
 	harness.EachVersion(t, func(t *testing.T, v mqttcodec.Version) {
@@ -239,8 +240,7 @@ func TestPipelinedBehindConnect(t *testing.T) {
 			&mqttcodec.Pingreq{},
 		)
 		harness.Expect[*mqttcodec.Connack](c)
-		harness.Expect[*mqttcodec.Suback](c)
-		left := map[mqttcodec.PacketType]bool{mqttcodec.TypePuback: true, mqttcodec.TypePublish: true, mqttcodec.TypePingresp: true}
+		left := map[mqttcodec.PacketType]bool{mqttcodec.TypeSuback: true, mqttcodec.TypePuback: true, mqttcodec.TypePublish: true, mqttcodec.TypePingresp: true}
 		for len(left) > 0 {
 			p := c.Read()
 			if !left[p.Type()] {

@@ -26,7 +26,7 @@ func TestS14S16PersistenceNeedsNoConfiguration(t *testing.T) {
 		c.Disconnect()
 		publisher := harness.NewDevice(v, "publisher").Connect(b, harness.Ephemeral)
 		publisher.Publish("s14", 1, "queued")
-		publisher.PublishRetained("s16", 0, "retained")
+		publisher.PublishRetained("s16", 1, "retained")
 		b.Restart(how, publisher)
 		c = device.Resume(b)
 		c.ExpectPayloads("queued")

@@ -18,6 +18,27 @@ func mixed(topic string, first, n int) []mqttcodec.Publish {
 	return messages
 }
 
+// A client that comes back gets what it missed at once, with nothing else going on that could push it along.
+func TestMissedMessageArrivesWithoutFurtherTraffic(t *testing.T) {
+	t.Parallel()
+	harness.EachVersion(t, func(t *testing.T, v mqttcodec.Version) {
+		b := harness.Start(t)
+		c := b.ConnectRaw(t, harness.PersistentConnect(v, "c"))
+		c.Subscribe(harness.Filter("a", 1))
+		publisher := b.ConnectRaw(t, harness.CleanConnect(v, "publisher"))
+		for i := range 20 {
+			c.Disconnect()
+			publisher.Publish(mqttcodec.Publish{Topic: "a", QoS: 1, Payload: fmt.Append(nil, i)})
+			c = b.Resume(t, v, "c")
+			m := harness.Expect[*mqttcodec.Publish](c)
+			if string(m.Payload) != fmt.Sprint(i) || m.Duplicate {
+				t.Fatalf("got %+v, want message %d", m, i)
+			}
+			c.Answer(m)
+		}
+	})
+}
+
 // Ten thousand messages missed while offline arrive, each once, in order, with a restart in the middle of them.
 // [MQTT-4.6.0-5] [MQTT-4.6.0-6] [MQTT-3.1.2-5]
 func TestS04MissedMessagesArriveOnceInOrder(t *testing.T) {
