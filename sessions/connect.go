@@ -1,6 +1,7 @@
 package sessions
 
 import (
+	"math"
 	"time"
 
 	"dunlin/mqttcodec"
@@ -44,13 +45,19 @@ func (s *Session) onConnect(now time.Time, in Connect, dst []Effect) []Effect {
 		receiveMaximum:  s.cfg.SendWindow,
 		clientMaxPacket: p.Properties.MaximumPacketSize,
 		onlineSince:     in.Head,
+
+		subscriptionWork: s.subscriptionWork.orphaned(),
 	}
 	if m := int(p.Properties.ReceiveMaximum); m > 0 {
 		s.receiveMaximum = min(s.receiveMaximum, m) // [MQTT-3.3.4-9]
 	}
 	s.becomeConnecting()
+	s.claim = unclaimed
 	return s.admit(now, dst)
 }
+
+// unclaimed is the claim of a CONNECT that waits for something else first: writes of before do not let it in.
+const unclaimed = math.MaxUint64
 
 // admit makes the claim durable that CONNACK promises: a record for what outlives the connection, no record for what
 // does not.
@@ -67,11 +74,15 @@ func (s *Session) admit(now time.Time, dst []Effect) []Effect {
 		return dst
 	}
 	s.discardDue = false
+	s.record.forgo()
+	s.journal.forgo()
+	s.unsettled = nil
 	return s.accept(now, dst)
 }
 
 // accept sends CONNACK and takes up where the session was left. [MQTT-3.2.0-1]
 func (s *Session) accept(now time.Time, dst []Effect) []Effect {
+	s.claim = min(s.claim, s.record.durable)
 	s.becomeConnected()
 	dst = s.send(s.connack(), dst)
 	dst = s.armKeepAlive(dst)
@@ -119,7 +130,7 @@ func (s *Session) startAfresh(incarnation string) {
 	s.ids = packetIDs{}
 	s.inbound = nil
 	s.generation = 0
-	s.foreign = false
+	s.foreign, s.claimJournal = false, 0
 	s.subs = subscriptions{}
 	s.retained = nil
 	s.journalLazy = false

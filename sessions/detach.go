@@ -27,10 +27,10 @@ func (s *Session) hangUp(reason mqttcodec.ReasonCode, err error, dst []Effect) [
 	if s.version == mqttcodec.V5 {
 		if s.state == stateConnecting {
 			if reason != mqttcodec.SessionTakenOver {
-				dst = s.send(&mqttcodec.Connack{Reason: reason}, dst)
+				dst = s.send(&mqttcodec.Connack{Reason: connackReason(reason)}, dst)
 			}
 		} else { // never before CONNACK [MQTT-3.14.0-1]
-			dst = s.send(&mqttcodec.Disconnect{Reason: reason}, dst)
+			dst = s.send(&mqttcodec.Disconnect{Reason: disconnectReason(reason)}, dst)
 		}
 	} else if s.state == stateConnecting && reason != mqttcodec.SessionTakenOver {
 		dst = s.send(&mqttcodec.Connack{Reason: mqttcodec.ServerUnavailable}, dst)
@@ -93,7 +93,7 @@ func (s *Session) detach(now time.Time, how ending, dst []Effect) []Effect {
 		s.will = nil
 	}
 	if how == endShutdown && (s.expiry > 0 || s.will != nil) {
-		s.record.want()
+		s.claim = min(s.claim, s.record.want())
 		return dst
 	}
 	if s.will != nil && s.willDue().After(now) {
@@ -104,7 +104,7 @@ func (s *Session) detach(now time.Time, how ending, dst []Effect) []Effect {
 	if s.expiry == 0 {
 		return s.end(now, dst)
 	}
-	s.record.want()
+	s.claim = min(s.claim, s.record.want())
 	if s.expiry != Never {
 		dst = append(dst, SetTimer{Timer: TimerExpiry, At: s.detachedAt.Add(s.expiry)})
 	}
@@ -118,7 +118,7 @@ func (s *Session) park(dst []Effect) []Effect {
 	s.clearBacklog()
 	s.retained = nil
 	s.mode = modeParked
-	s.fetch = fetchState{}
+	s.fetch = fetchState{token: s.fetch.token}
 	s.leaving++
 	return append(dst, Leave{})
 }
@@ -249,7 +249,9 @@ func (s *Session) onWillStored(now time.Time, token uint64, dst []Effect) []Effe
 		return s.admit(now, dst)
 	case stateDetached, stateConnected:
 		s.settle(token, true, s.record.want())
-	case stateAbsent, stateEnding, stateFenced: // the record goes altogether
+	case stateEnding:
+		s.settle(token, true, s.record.sent+1) // the record goes altogether
+	case stateAbsent, stateFenced:
 	}
 	return dst
 }

@@ -36,6 +36,12 @@ func (d *document) end(revision uint64, stored bool) {
 	d.revision, d.stored = revision, stored
 }
 
+// forgo gives up what was to be written: the session does not last any more. Nothing is in flight.
+func (d *document) forgo() {
+	d.sent = max(d.sent, d.wanted)
+	d.durable, d.wanted = d.sent, d.sent
+}
+
 // quiet reports whether everything wanted is durable.
 func (d *document) quiet() bool { return !d.inFlight && d.wanted <= d.sent }
 
@@ -100,8 +106,10 @@ func (s *Session) flushWrites(dst []Effect) []Effect {
 	}
 	if s.discardDue && !s.record.inFlight && !s.journal.inFlight && len(s.pending) == 0 {
 		s.discardDue, s.journalLazy = false, false
-		s.journal.wanted = s.journal.sent
+		s.journal.forgo()
 		if !s.record.stored { // only when ending: a CONNECT does not ask for it
+			s.record.forgo()
+			s.unsettled = nil
 			s.becomeAbsent()
 			return dst
 		}

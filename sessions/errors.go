@@ -26,3 +26,22 @@ func reasonOf(err error) mqttcodec.ReasonCode {
 	}
 	return mqttcodec.UnspecifiedError
 }
+
+// connackReason is a reason in the terms of CONNACK, which does not have them all. [MQTT-3.2.2-8]
+func connackReason(reason mqttcodec.ReasonCode) mqttcodec.ReasonCode {
+	switch reason {
+	case mqttcodec.ServerShuttingDown:
+		return mqttcodec.ServerUnavailable
+	case mqttcodec.TopicAliasInvalid, mqttcodec.TopicFilterInvalid, mqttcodec.ReceiveMaximumExceeded:
+		return mqttcodec.ProtocolErrorReason
+	}
+	return reason
+}
+
+// disconnectReason is a reason in the terms of DISCONNECT. [MQTT-3.14.2-1]
+func disconnectReason(reason mqttcodec.ReasonCode) mqttcodec.ReasonCode {
+	if reason == mqttcodec.ServerUnavailable {
+		return mqttcodec.ServerBusy
+	}
+	return reason
+}

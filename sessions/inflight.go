@@ -148,7 +148,7 @@ func (s *Session) pump(now time.Time, dst []Effect) []Effect {
 // sendAssigned sends the messages that have an identifier, in order, as far as journal, quota and loading allow. It
 // reports whether none is left behind, so that later ones may go.
 func (s *Session) sendAssigned(now time.Time, dst []Effect) ([]Effect, bool) {
-	for i := range s.inflight {
+	for i := 0; i < len(s.inflight); i++ {
 		o := &s.inflight[i]
 		if o.state != outboundAssigned {
 			continue
@@ -156,14 +156,20 @@ func (s *Session) sendAssigned(now time.Time, dst []Effect) ([]Effect, bool) {
 		if o.journaled > s.journal.durable || o.entry.Message == nil || !o.counted && s.quotaUsed >= s.receiveMaximum {
 			return dst, false
 		}
-		dst = s.sendOutbound(now, o, dst)
+		p := s.publishPacket(now, o.entry.Message, o.qos, o.retained || o.retain, o.identifiers)
+		p.PacketID, p.Duplicate = o.packetID, o.sent
+		if s.tooLarge(p) { // for this connection: an earlier one took larger packets
+			s.finish(i)
+			i--
+			dst = append(dst, Drop{Reason: DropTooLarge, Count: 1})
+			continue
+		}
+		dst = s.sendOutbound(o, p, dst)
 	}
 	return dst, true
 }
 
-func (s *Session) sendOutbound(now time.Time, o *outbound, dst []Effect) []Effect {
-	p := s.publishPacket(now, o.entry.Message, o.qos, o.retained || o.retain, o.identifiers)
-	p.PacketID, p.Duplicate = o.packetID, o.sent
+func (s *Session) sendOutbound(o *outbound, p *mqttcodec.Publish, dst []Effect) []Effect {
 	o.state = awaitingPuback
 	if o.qos == 2 {
 		o.state = awaitingPubrec
@@ -204,10 +210,8 @@ func (s *Session) deliver(now time.Time, d delivery, dst []Effect) (_ []Effect, 
 	if d.qos > 0 {
 		p.PacketID = 1 // any: the size is the same
 	}
-	if s.clientMaxPacket > 0 {
-		if n, err := mqttcodec.Size(s.version, p); err != nil || n > int(s.clientMaxPacket) {
-			return append(dst, Drop{Reason: DropTooLarge, Count: 1}), true // [MQTT-3.1.2-25]
-		}
+	if s.tooLarge(p) {
+		return append(dst, Drop{Reason: DropTooLarge, Count: 1}), true
 	}
 	if d.qos == 0 {
 		return s.send(p, dst), true
@@ -234,6 +238,15 @@ func (s *Session) deliver(now time.Time, d delivery, dst []Effect) (_ []Effect, 
 	o.state, o.sent = awaitingPuback, true
 	s.inflight = append(s.inflight, o)
 	return s.send(p, dst), true
+}
+
+// tooLarge reports whether the client takes no packet of this size: it goes as if it had been delivered. [MQTT-3.1.2-25]
+func (s *Session) tooLarge(p *mqttcodec.Publish) bool {
+	if s.clientMaxPacket == 0 {
+		return false
+	}
+	n, err := mqttcodec.Size(s.version, p)
+	return err != nil || n > int(s.clientMaxPacket)
 }
 
 func (s *Session) inflightIndex(id uint16) int {

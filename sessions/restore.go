@@ -32,7 +32,7 @@ func Restore(cfg *Config, stored Stored, recovery Recovery) (*Session, error) {
 		s.expiry = cfg.MaxExpiry
 	}
 	s.will = r.Will
-	s.foreign = r.Owner != cfg.Boot || r.DetachedAt == nil
+	s.foreign = r.Owner != cfg.Boot || r.DetachedAt == nil || len(recovery.IDs) > 0
 	for _, sub := range r.Subscriptions {
 		s.subs.put(sub)
 	}

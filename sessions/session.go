@@ -208,7 +208,8 @@ func (s *Session) Step(now time.Time, in Input, dst []Effect) []Effect {
 	case Discarded:
 		return s.onDiscarded(now, in.Result, dst)
 	case Subscribed:
-		return s.onSubscribed(in, dst)
+		dst = s.onSubscribed(in, dst)
+		return s.continueSubscriptionWork(now, dst)
 	case Delivered:
 		return s.onDelivered(now, in, dst)
 	case Routed:
@@ -245,6 +246,7 @@ func (s *Session) Step(now time.Time, in Input, dst []Effect) []Effect {
 
 // Flush ends a batch of Steps: it sends what the send window allows and starts the durable writes that are due.
 func (s *Session) Flush(now time.Time, dst []Effect) []Effect {
+	dst = s.afterDurable(dst) // of what waits for nothing: a session without expiry journals nothing
 	dst = s.pump(now, dst)
 	return s.flushWrites(dst)
 }
@@ -364,12 +366,15 @@ func (s *Session) onDiscarded(now time.Time, r Result, dst []Effect) []Effect {
 		return s.becomeFenced(reasonOf(r.Err), r.Err, dst)
 	}
 	s.record.end(r.Sequence, false)
-	s.journal.revision, s.journal.stored, s.journal.wanted = r.JournalSequence, false, s.journal.sent
+	s.journal.revision, s.journal.stored = r.JournalSequence, false
 	s.unsettled = nil
-	if s.state == stateConnecting {
+	switch s.state {
+	case stateConnecting:
 		return s.admit(now, dst)
+	case stateEnding:
+		s.becomeAbsent()
+	case stateAbsent, stateConnected, stateDetached, stateFenced: // detached: made meanwhile, by a client that has left again
 	}
-	s.becomeAbsent()
 	return dst
 }
 

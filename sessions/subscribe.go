@@ -21,7 +21,8 @@ type subscriptionWork struct {
 	saving uint64
 	// withholds: retained messages wait for the SUBACK.
 	withholds bool
-	orphan    bool
+	// orphan: the connection that sent subscribing is over.
+	orphan bool
 }
 
 func (w *subscriptionWork) idle() bool { return w.subscribing == nil }
@@ -29,9 +30,10 @@ func (w *subscriptionWork) idle() bool { return w.subscribing == nil }
 // holds reports whether messages have to wait for a SUBACK.
 func (w *subscriptionWork) holds() bool { return w.saving > 0 && w.withholds }
 
-// orphaned is what stays of the work when its connection ends: a SUBSCRIBE on its way is completed, unanswered.
+// orphaned is what stays of the work when its connection ends: a SUBSCRIBE on its way. Its client was never told, so it
+// is undone; what the next connection asks for waits until then.
 func (w *subscriptionWork) orphaned() subscriptionWork {
-	return subscriptionWork{subscribing: w.subscribing, token: w.token, reasons: w.reasons, orphan: true}
+	return subscriptionWork{subscribing: w.subscribing, token: w.token, reasons: w.reasons, orphan: w.subscribing != nil}
 }
 
 func (s *Session) enqueueSubscriptionWork(now time.Time, p mqttcodec.Packet, dst []Effect) []Effect {
@@ -69,13 +71,15 @@ func (s *Session) onSubscribe(now time.Time, p *mqttcodec.Subscribe, dst []Effec
 			return s.fault(now, protocolError("MQTT-3.8.3-4", "No Local on a shared subscription"), dst)
 		}
 		old := s.subs.find(r.Filter)
+		after := count
 		if old == nil {
-			count++
+			after++
 		}
-		w.reasons[i] = s.grant(r, count)
+		w.reasons[i] = s.grant(r, after)
 		if w.reasons[i].Failed() {
 			continue
 		}
+		count = after
 		wants := r.Options.RetainHandling == mqttcodec.RetainSend || // [MQTT-3.3.1-9]
 			r.Options.RetainHandling == mqttcodec.RetainSendIfNew && old == nil // [MQTT-3.3.1-10]
 		effect.Filters = append(effect.Filters, r.Filter)
@@ -115,8 +119,9 @@ func (s *Session) onSubscribed(in Subscribed, dst []Effect) []Effect {
 	if in.Err != nil {
 		return s.becomeFenced(reasonOf(in.Err), in.Err, dst)
 	}
-	if s.state != stateConnected && (s.state != stateDetached || s.expiry == 0) {
-		return dst // the session it was for is over
+	if w.orphan {
+		w.orphan = false
+		return s.forgetOrphan(p, dst)
 	}
 	next := 0
 	for i, r := range p.Requests {
@@ -130,12 +135,6 @@ func (s *Session) onSubscribed(in Subscribed, dst []Effect) []Effect {
 		s.queueRetained(r, p.SubscriptionIdentifier, in.Retained[next])
 		next++
 	}
-	if w.orphan {
-		if s.expiry > 0 {
-			s.record.want()
-		}
-		return append(dst, Unsubscribe{Filters: s.subs.filters()}) // detached: nobody to be fed
-	}
 	ack := &mqttcodec.Suback{PacketID: p.PacketID, Reasons: w.reasons}
 	if s.expiry == 0 {
 		return s.send(ack, dst)
@@ -144,6 +143,20 @@ func (s *Session) onSubscribed(in Subscribed, dst []Effect) []Effect {
 	w.withholds = len(s.retained) > 0
 	s.sendWhen(true, w.saving, ack)
 	return dst
+}
+
+// forgetOrphan ends the filters of a SUBSCRIBE whose connection is over, but for those that the session has anyway.
+func (s *Session) forgetOrphan(p *mqttcodec.Subscribe, dst []Effect) []Effect {
+	var filters []string
+	for i, r := range p.Requests {
+		if !s.subscriptionWork.reasons[i].Failed() && s.subs.find(r.Filter) == nil {
+			filters = append(filters, r.Filter)
+		}
+	}
+	if len(filters) == 0 {
+		return dst
+	}
+	return append(dst, Unsubscribe{Filters: filters})
 }
 
 // queueRetained puts the retained messages for a new subscription before what comes live. [MQTT-3.3.1-8]
