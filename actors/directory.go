@@ -49,6 +49,9 @@ type directoryEntry struct {
 	stored bool
 	// scanFrom, if not 0, is where a log scan has to look for messages that the session's documents may not know.
 	scanFrom uint64
+	// ghosts are the router's members of actors that gave the session up: they hold the checkpoint where those left it,
+	// until the session's documents are written anew.
+	ghosts []*member
 	// deadline is when the stored session has something to do; armed is the earliest timer on the wheel.
 	deadline, armed time.Time
 }
@@ -97,7 +100,8 @@ func (d *directory) actorOf(s *directoryShard, clientID string) *sessionRef {
 
 // spawn makes a session actor. Its name is never used again, so that a message to an old one cannot reach a new one.
 func (d *directory) spawn(clientID string, e *directoryEntry) *sessionRef {
-	a := newSessionActor(d.broker, clientID, e.stored, e.scanFrom)
+	a := newSessionActor(d.broker, clientID, e.stored, e.scanFrom, e.ghosts)
+	e.ghosts = nil
 	props := actor.PropsFromProducer(func() actor.Actor { return a },
 		actor.WithMailbox(func() actor.Mailbox { return a.ref.mailbox }), actor.WithGuardian(d.broker.guardian))
 	if _, err := d.broker.system.Root.SpawnNamed(props, fmt.Sprintf("session/%d/%s", d.serial.Add(1), clientID)); err != nil {
@@ -137,7 +141,7 @@ func (d *directory) forget(s *directoryShard, clientID string, e *directoryEntry
 
 // failed lets go of an actor whose session can only be told from storage again, and has it looked at soon: its will and
 // its expiry must not wait for a client. Messages stored above scanFrom may be unknown to the session's documents.
-func (d *directory) failed(clientID string, ref *sessionRef, scanFrom uint64) {
+func (d *directory) failed(clientID string, ref *sessionRef, scanFrom uint64, ghosts []*member) {
 	s := d.shard(clientID)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -146,7 +150,7 @@ func (d *directory) failed(clientID string, ref *sessionRef, scanFrom uint64) {
 		return
 	}
 	d.forget(s, clientID, e)
-	e.stored, e.scanFrom = true, scanFrom
+	e.stored, e.scanFrom, e.ghosts = true, scanFrom, ghosts
 	s.entries[clientID] = e
 	d.arm(clientID, e, time.Now().Add(time.Second))
 }

@@ -111,7 +111,7 @@ func (b *Broker) readSessions(ctx context.Context) ([]storedSession, error) {
 			return
 		}
 		ids := b.recovered.ids[r.Incarnation]
-		left := sessions.LeftAt(r, b.recoveryFor(r.Owner, ids))
+		left := sessions.LeftAt(r, b.recoveryFor(ids))
 		s := storedSession{
 			clientID: r.ClientID, leftAt: left,
 			unsettled: r.DetachedAt == nil || len(ids) > 0,
@@ -129,8 +129,8 @@ func (b *Broker) readSessions(ctx context.Context) ([]storedSession, error) {
 	return list, err
 }
 
-func (b *Broker) recoveryFor(owner string, ids []string) sessions.Recovery {
-	return sessions.Recovery{Checkpoint: b.recovered.checkpoints[owner], IDs: ids, Now: b.recovered.started}
+func (b *Broker) recoveryFor(ids []string) sessions.Recovery {
+	return sessions.Recovery{Checkpoints: b.recovered.checkpoints, IDs: ids, Now: b.recovered.started}
 }
 
 // enter makes the stored sessions known: their deadlines, and their queues, the most recent ones first. Sessions whose
@@ -208,7 +208,7 @@ func (b *Broker) loadSession(ctx context.Context, clientID string, scanFrom uint
 		}
 		ids = append(slices.Clone(ids), more...)
 	}
-	recovery := b.recoveryFor(r.Owner, ids)
+	recovery := b.recoveryFor(ids)
 	if r.Owner == b.cfg.Sessions.Boot {
 		recovery.Now = time.Now()
 	}

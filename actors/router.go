@@ -107,6 +107,15 @@ func (r *router) remove(m *member) {
 	r.detachLocked(m)
 }
 
+// haunt keeps a member whose actor gave its session up: nothing is fed to it, and the checkpoint stays where it is.
+func (r *router) haunt(m *member) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	m.live = false
+	m.handed.Store(unfed)
+	r.detachLocked(m)
+}
+
 // deliver hands out a batch of the log. Called by the log tail, in order.
 func (r *router) deliver(batch []sessions.Entry) {
 	r.mu.Lock()
@@ -282,19 +291,22 @@ func (r *router) unsubscribe(m *member, filters []string) {
 }
 
 // join starts the live feed behind the head.
-func (r *router) join(m *member) sessions.Position {
+func (r *router) join(m *member, durable bool) sessions.Position {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.joinLocked(m)
+	r.joinLocked(m, durable)
 	return r.head
 }
 
-func (r *router) joinLocked(m *member) {
+func (r *router) joinLocked(m *member, durable bool) {
 	m.live = true
+	m.handed.Store(r.head.Sequence)
+	if !durable {
+		return // it has no journal that the checkpoint could wait for
+	}
 	if !m.active.Load() { // else a journal that says live is durable already, and the checkpoint must not pass that one
 		m.journaled.Store(r.head.Sequence)
 	}
-	m.handed.Store(r.head.Sequence)
 	m.active.Store(true)
 }
 
@@ -315,7 +327,7 @@ const ringChunk = 512
 
 // read takes the next entries after a position out of the ring. If that is up to the head, the session joins the live feed
 // in the same step. ok is false when the ring does not reach back that far.
-func (r *router) read(m *member, after uint64) (entries []sessions.Entry, upTo sessions.Position, live, ok bool) {
+func (r *router) read(m *member, after uint64, durable bool) (entries []sessions.Entry, upTo sessions.Position, live, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if after < r.ring.after {
@@ -327,7 +339,7 @@ func (r *router) read(m *member, after uint64) (entries []sessions.Entry, upTo s
 		return entries, entries[ringChunk-1].Position, false, true
 	}
 	entries = append(entries, rest...)
-	r.joinLocked(m)
+	r.joinLocked(m, durable)
 	return entries, r.head, true, true
 }
 

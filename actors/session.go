@@ -36,6 +36,9 @@ type sessionActor struct {
 	// gone: the actor has let go of everything and only hands on what still comes, until the poison behind it.
 	gone, poisoned bool
 
+	// ghosts are the members of actors before this one that gave the session up.
+	ghosts []*member
+
 	connection *connection
 	// next is the connection that a CONNECT being handled came on; it takes the place of connection with the first effect
 	// that is for it.
@@ -106,9 +109,9 @@ type resultQueue struct {
 	inputs []sessions.Input
 }
 
-func newSessionActor(b *Broker, clientID string, stored bool, scanFrom uint64) *sessionActor {
+func newSessionActor(b *Broker, clientID string, stored bool, scanFrom uint64, ghosts []*member) *sessionActor {
 	a := &sessionActor{
-		broker: b, clientID: clientID, stored: stored, scanFrom: scanFrom,
+		broker: b, clientID: clientID, stored: stored, scanFrom: scanFrom, ghosts: ghosts,
 		ref: &sessionRef{mailbox: &mailbox{}},
 		log: b.log.With("client", clientID),
 	}
@@ -333,6 +336,8 @@ func (a *sessionActor) release(stored bool) {
 	if !a.broker.directory.release(a.clientID, a.ref, a.handled, stored, deadline) {
 		return
 	}
+	a.broker.router.remove(a.member)
+	a.layGhosts()
 	a.letGo()
 	switch {
 	case queued:
@@ -350,9 +355,13 @@ func (a *sessionActor) abandon() {
 			a.connection.abort()
 		}
 	}
-	hold := a.member.hold.Load()
+	scanFrom := a.member.hold.Load()
+	if a.scanFrom > 0 && (scanFrom == 0 || a.scanFrom < scanFrom) {
+		scanFrom = a.scanFrom
+	}
+	a.broker.router.haunt(a.member)
 	a.letGo()
-	a.broker.directory.failed(a.clientID, a.ref, hold)
+	a.broker.directory.failed(a.clientID, a.ref, scanFrom, append(a.ghosts, a.member))
 	for _, m := range a.early {
 		a.handOn(m)
 	}
@@ -362,9 +371,16 @@ func (a *sessionActor) abandon() {
 // letGo leaves everything that knows the actor.
 func (a *sessionActor) letGo() {
 	a.gone = true
-	a.broker.router.remove(a.member)
 	a.giveQueueBack()
 	a.releaseCredits()
+}
+
+// layGhosts forgets the members of earlier actors: the documents are up to date.
+func (a *sessionActor) layGhosts() {
+	for _, g := range a.ghosts {
+		a.broker.router.remove(g)
+	}
+	a.ghosts = nil
 }
 
 // load reads the session, if storage holds it, on a goroutine of its own.

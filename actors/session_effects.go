@@ -35,7 +35,7 @@ func (a *sessionActor) perform(effect sessions.Effect) {
 		a.broker.router.unsubscribe(a.member, e.Filters)
 	case sessions.Join:
 		a.attachFilters()
-		at := a.broker.router.join(a.member)
+		at := a.broker.router.join(a.member, e.Durable)
 		a.soon = append(a.soon, sessions.Fetched{Token: e.Token, UpTo: at, Live: true})
 		a.dropQueue()
 	case sessions.Fetch:
@@ -125,6 +125,7 @@ func (a *sessionActor) onResult(in sessions.Input) {
 	if saved.Result.Err != nil {
 		return
 	}
+	a.layGhosts()
 	switch {
 	case j.live:
 		a.member.journaled.Store(j.position)
@@ -161,7 +162,7 @@ func (a *sessionActor) detachFilters() {
 func (a *sessionActor) fetch(e sessions.Fetch) {
 	a.attachFilters()
 	head := a.broker.router.Head()
-	entries, upTo, live, ok := a.broker.router.read(a.member, e.After.Sequence)
+	entries, upTo, live, ok := a.broker.router.read(a.member, e.After.Sequence, e.Durable)
 	if ok {
 		in := sessions.Fetched{
 			Token: e.Token, Entries: entries, UpTo: upTo, Live: live, Head: head, Queued: a.countQueued(e.After.Sequence, head.Sequence),

@@ -73,7 +73,11 @@ type Subscribe struct {
 type Unsubscribe struct{ Filters []string }
 
 // Join asks to be handed everything that matches from now on. Answer: Fetched, live.
-type Join struct{ Token uint64 }
+type Join struct {
+	Token uint64
+	// Durable: the session outlives its connection, so its journal follows what it is handed.
+	Durable bool
+}
 
 // Fetch asks for entries after a position, enough for about Max matching ones. Answer: Fetched.
 type Fetch struct {

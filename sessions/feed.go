@@ -62,7 +62,7 @@ func (s *Session) resumeFeed(dst []Effect) []Effect {
 	s.mode = modeCatchingUp
 	s.fetch.token++
 	s.fetch.pending = true
-	return append(dst, Join{Token: s.fetch.token})
+	return append(dst, Join{Token: s.fetch.token, Durable: s.expiry > 0})
 }
 
 // fetchMore asks for more messages when the window has room for them.

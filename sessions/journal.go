@@ -16,7 +16,9 @@ const journalFormat = 1
 // since QoS 2 writes it on the way of every message.
 type journalState struct {
 	incarnation string
-	epoch       uint64
+	// boot is the node boot that wrote it: the one whose checkpoint may stand for the position.
+	boot  string
+	epoch uint64
 	// live: the session was handed everything as it came, so that the node's checkpoint may stand for its position.
 	live bool
 	// position: everything up to there was looked at; what of it is unfinished is in outbound.
@@ -52,8 +54,8 @@ func (s *Session) appendJournal(b []byte) []byte {
 		flags |= journalFlagLive
 	}
 	b = append(b, journalFormat, flags)
-	b = binary.AppendUvarint(b, uint64(len(s.incarnation)))
-	b = append(b, s.incarnation...)
+	b = appendText(b, s.incarnation)
+	b = appendText(b, s.cfg.Boot)
 	b = binary.AppendUvarint(b, s.epoch)
 	b = appendPosition(b, s.position())
 	b = binary.AppendUvarint(b, uint64(s.ids.nextID()))
@@ -87,6 +89,11 @@ func (s *Session) appendJournal(b []byte) []byte {
 		}
 	}
 	return b
+}
+
+func appendText(b []byte, s string) []byte {
+	b = binary.AppendUvarint(b, uint64(len(s)))
+	return append(b, s...)
 }
 
 func appendPosition(b []byte, p Position) []byte {
@@ -146,6 +153,13 @@ func (r *journalReader) count(size int) int {
 	return int(n)
 }
 
+func (r *journalReader) text() string {
+	n := r.count(1)
+	text := string(r.b[:n])
+	r.b = r.b[n:]
+	return text
+}
+
 func (r *journalReader) packetID() uint16 {
 	v := r.uvarint()
 	if v == 0 || v > 0xFFFF {
@@ -169,8 +183,7 @@ func decodeJournal(b []byte) (*journalState, error) {
 		return nil, fmt.Errorf("session journal has format %d, this version reads %d", f, journalFormat)
 	}
 	j := &journalState{live: r.byte()&journalFlagLive != 0}
-	n := r.count(1)
-	j.incarnation, r.b = string(r.b[:n]), r.b[n:]
+	j.incarnation, j.boot = r.text(), r.text()
 	j.epoch = r.uvarint()
 	j.position = r.position()
 	j.nextPacketID = r.packetID()

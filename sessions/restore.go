@@ -10,8 +10,9 @@ import (
 
 // Recovery is what a node found out about the past of a session whose owner did not hand it over.
 type Recovery struct {
-	// Checkpoint is the last one of the owner's boot, nil when there is none or the owner is this boot.
-	Checkpoint *Checkpoint
+	// Checkpoints are the last words of earlier boots. That of the record's owner tells when the session was left, that of
+	// the journal's writer how far the session was; they differ when a claim was cut short.
+	Checkpoints map[string]*Checkpoint
 	// IDs are the identities of the messages of this incarnation that recovery saw in the log (see IncarnationOf).
 	IDs []string
 	// Now is when the session counts as left if nothing tells otherwise.
@@ -43,8 +44,8 @@ func Restore(cfg *Config, stored Stored, recovery Recovery) (*Session, error) {
 		if err := s.restoreJournal(stored.Journal, recovery); err != nil {
 			return nil, err
 		}
-	} else if recovery.Checkpoint != nil && r.DetachedAt == nil {
-		s.looked = recovery.Checkpoint.Position
+	} else {
+		s.looked = s.subs.since() // nothing was delivered yet
 	}
 	s.recoverIDs(recovery.IDs)
 	return s, nil
@@ -55,8 +56,8 @@ func LeftAt(r *Record, recovery Recovery) time.Time {
 	switch {
 	case r.DetachedAt != nil:
 		return *r.DetachedAt
-	case recovery.Checkpoint != nil:
-		return recovery.Checkpoint.Time
+	case recovery.Checkpoints[r.Owner] != nil:
+		return recovery.Checkpoints[r.Owner].Time
 	}
 	return recovery.Now
 }
@@ -66,13 +67,14 @@ func (s *Session) restoreJournal(b []byte, recovery Recovery) error {
 	if err != nil {
 		return fmt.Errorf("session %q: %w", s.clientID, err)
 	}
-	if j.incarnation != s.incarnation {
-		return nil // of an earlier session under this client identifier
+	if j.incarnation != s.incarnation { // of an earlier session under this client identifier
+		s.looked = s.subs.since()
+		return nil
 	}
 	s.looked = j.position
 	s.ids.setNext(j.nextPacketID)
 	if j.live {
-		if c := recovery.Checkpoint; c != nil && c.Position.Sequence > s.looked.Sequence {
+		if c := recovery.Checkpoints[j.boot]; c != nil && c.Position.Sequence > s.looked.Sequence {
 			s.looked = c.Position
 		}
 		// What was sent after the last write of the journal comes again under new identifiers. They start far from the

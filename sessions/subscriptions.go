@@ -72,6 +72,16 @@ func (t *subscriptions) remove(filter string) bool {
 	return true
 }
 
+// since is the position up to which no message is for any of the subscriptions.
+func (t *subscriptions) since() (p Position) {
+	for i, sub := range t.list {
+		if i == 0 || sub.Since.Sequence < p.Sequence {
+			p = sub.Since
+		}
+	}
+	return p
+}
+
 // matching visits the subscriptions that match a topic, in an order that depends on the history of the list alone.
 func (t *subscriptions) matching(topic string, visit func(*Subscription)) {
 	if t.tree == nil {
