@@ -32,9 +32,10 @@ func TestRetainedMessagesSurvive(t *testing.T) {
 		p = harness.NewDevice(v, "p").Connect(b, harness.Ephemeral)
 		s := harness.NewDevice(v, "s").Connect(b, harness.Ephemeral)
 		s.Subscribe("r/#", 2)
+		s.Subscribe("marker", 2)
+		p.Publish("marker", 2, "")
 		var got []string
-		for range want {
-			m := s.Receive()
+		for _, m := range s.ReceiveUntil("marker") {
 			if !m.Retain {
 				t.Errorf("%+v came without the retain flag [MQTT-3.3.1-8]", m)
 			}
