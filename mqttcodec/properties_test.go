@@ -72,6 +72,30 @@ func TestEveryPropertyInEveryPacket(t *testing.T) {
 	}
 }
 
+// Text is UTF-8 without U+0000, data is anything. (1.5.4, 1.5.6)
+func TestPropertyTextAndData(t *testing.T) {
+	for id, of := range map[property]PacketType{
+		propContentType: TypePublish, propResponseTopic: inWill, propAssignedClientID: TypeConnack, propAuthenticationMethod: TypeConnect,
+		propResponseInformation: TypeConnack, propServerReference: TypeDisconnect, propReasonString: TypePuback,
+	} {
+		_, err := Decode(V5, carriers[of](props(int(id), "\xff")))
+		checkRefusal(t, err, MalformedPacket, "MQTT-1.5.4-1")
+		_, err = Decode(V5, carriers[of](props(int(id), "\x00")))
+		checkRefusal(t, err, MalformedPacket, "MQTT-1.5.4-2")
+	}
+	for _, section := range [][]byte{props(0x26, "\xff", ""), props(0x26, "", "\xff")} {
+		_, err := Decode(V5, carriers[TypePublish](section))
+		checkRefusal(t, err, MalformedPacket, "MQTT-1.5.4-1")
+	}
+	for _, frame := range [][]byte{
+		carriers[TypePublish](props(0x09, "\x00\xff")), carriers[TypeAuth](props(0x15, "m", 0x16, "\x00\xff")),
+	} {
+		if _, err := Decode(V5, frame); err != nil {
+			t.Errorf("% x: %v", frame, err)
+		}
+	}
+}
+
 // The bounds that the sections of the properties set, at both sides.
 func TestPropertyNumbersOutOfBounds(t *testing.T) {
 	for _, c := range []struct {

@@ -66,6 +66,17 @@ func TestReasonCodesBelongToThePacketsOfTheTable(t *testing.T) {
 	}
 }
 
+func TestProtocolErrorNamesItsClause(t *testing.T) {
+	for want, err := range map[string]error{
+		"wrong":            &ProtocolError{Detail: "wrong"},
+		"wrong [MQTT-1-1]": &ProtocolError{Detail: "wrong", Clause: "MQTT-1-1"},
+	} {
+		if err.Error() != want {
+			t.Errorf("got %q", err)
+		}
+	}
+}
+
 // The codes that 3.14.2.1 gives to the server alone.
 func TestServerOnlyDisconnectReasons(t *testing.T) {
 	only := []ReasonCode{0x87, 0x89, 0x8B, 0x8C, 0x8D, 0x8E, 0x8F, 0x9A, 0x9B, 0x9C, 0x9D, 0x9E, 0x9F, 0xA0, 0xA1, 0xA2}

@@ -23,6 +23,7 @@ func TestValidateTopicName(t *testing.T) {
 		{"#", TopicNameInvalid, "MQTT-3.3.2-2"},
 		{"a#", TopicNameInvalid, "MQTT-3.3.2-2"},
 		{"a\x00", MalformedPacket, "MQTT-4.7.3-2"},
+		{"\x00", MalformedPacket, "MQTT-4.7.3-2"},
 		{"\xff", MalformedPacket, "MQTT-1.5.4-1"},
 		{"\xed\xa0\x80", MalformedPacket, "MQTT-1.5.4-1"},
 		{strings.Repeat("a", 65536), TopicNameInvalid, "MQTT-4.7.3-3"},
