@@ -140,9 +140,9 @@ func TestMosquittoRetainedAndWildcards(t *testing.T) {
 			b := harness.Start(t)
 			m := newMosquitto(t, b, v)
 			m.publish(t, "house/kitchen/temp", "20", "-r", "-q", "1")
-			m.publish(t, "house/kitchen/temp", "21", "-r")
+			m.publish(t, "house/kitchen/temp", "21", "-r", "-q", "1")
 			b.Restart(harness.Kill9)
-			expectLines(t, m.receive(t, "c1", "house/#", 1, "-q", "1"), "house/kitchen/temp 0 1 21")
+			expectLines(t, m.receive(t, "c1", "house/#", 1, "-q", "1"), "house/kitchen/temp 1 1 21")
 			expectLines(t, m.receive(t, "c2", "+/+/temp", 1), "house/kitchen/temp 0 1 21")
 		})
 	}

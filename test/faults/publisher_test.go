@@ -2,6 +2,8 @@ package faults
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -23,6 +25,7 @@ type publisher struct {
 	next       int        // the number of the next message
 	nextID     uint16
 	met        bool        // it has been connected before
+	starts     []int       // next at the start of each connection, to tell the round of a number
 	finishing  atomic.Bool // no new messages: complete what is open and return
 }
 
@@ -42,6 +45,7 @@ func (p *publisher) run(t testing.TB, address string) error {
 		return err
 	}
 	defer r.Drop()
+	p.starts = append(p.starts, p.next)
 	if err := p.resend(r); err != nil {
 		return err
 	}
@@ -61,6 +65,22 @@ func (p *publisher) run(t testing.TB, address string) error {
 			return err
 		}
 	}
+}
+
+// connectionOf is the connection, counted from 1, on which a number was sent for the first time.
+func (p *publisher) connectionOf(number int) int {
+	n, _ := slices.BinarySearch(p.starts, number+1)
+	return n
+}
+
+// describe lists the first of some numbers, each with its connection.
+func (p *publisher) describe(numbers []int) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%d of %d messages:", len(numbers), p.next)
+	for _, n := range numbers[:min(20, len(numbers))] {
+		fmt.Fprintf(&b, " %d (connection %d)", n, p.connectionOf(n))
+	}
+	return b.String()
 }
 
 // resend repeats what is unfinished. [MQTT-4.4.0-1]

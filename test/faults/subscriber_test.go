@@ -128,25 +128,22 @@ func (s *subscriber) check(t *testing.T, p *publisher) {
 	if st == nil {
 		st = &stream{}
 	}
-	lost, twice := 0, 0
+	var lost, twice []int
 	for n := range max(p.next, len(st.count)) {
 		switch {
 		case n >= p.next:
 			t.Errorf("%s got %d of %s, which was never sent", s.id, n, p.id)
 		case n >= len(st.count) || st.count[n] == 0:
-			lost++
-			if lost == 1 {
-				t.Errorf("%s: %d of %s was acknowledged and is lost", s.id, n, p.id)
-			}
+			lost = append(lost, n)
 		case st.count[n] > 1:
-			twice++
+			twice = append(twice, n)
 		}
 	}
-	if lost > 0 {
-		t.Errorf("%s: %d of %d messages of %s lost", s.id, lost, p.next, p.id)
+	if len(lost) > 0 {
+		t.Errorf("%s: %s: acknowledged and lost: %s", s.id, p.id, p.describe(lost))
 	}
-	if p.qos == 2 && twice > 0 {
-		t.Errorf("%s: %d of %d QoS 2 messages of %s were delivered more than once", s.id, twice, p.next, p.id)
+	if p.qos == 2 && len(twice) > 0 {
+		t.Errorf("%s: %s: delivered more than once at QoS 2: %s", s.id, p.id, p.describe(twice))
 	}
 	if st.disorder != "" {
 		t.Errorf("%s: messages of %s out of order: %s", s.id, p.id, st.disorder)
