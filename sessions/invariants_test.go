@@ -202,7 +202,7 @@ func checkDocuments(t failer, s *Session) {
 // journalOf is what the journal of a session says.
 func journalOf(s *Session) *journalState {
 	j := &journalState{
-		incarnation: s.incarnation, epoch: s.epoch, live: s.journalsLive(), position: stored(s.position()),
+		incarnation: s.incarnation, boot: s.cfg.Boot, epoch: s.epoch, live: s.journalsLive(), position: stored(s.position()),
 		nextPacketID: s.ids.nextID(), generation: s.generation,
 	}
 	for _, o := range s.inflight {

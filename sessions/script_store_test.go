@@ -145,7 +145,8 @@ func (st *scriptStore) show(now time.Time) string {
 	if st.journal == nil {
 		b.WriteString("no journal")
 	} else {
-		b.WriteString("journal " + showJournal(st.journal))
+		j, _ := decodeJournal(st.journal)
+		b.WriteString("journal incarnation=" + j.incarnation + " " + showJournal(st.journal))
 	}
 	return b.String()
 }

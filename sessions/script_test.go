@@ -223,7 +223,7 @@ func (sc *script) crash(a args) {
 	if a.text("boot", "") != "same" {
 		if a.has("checkpoint") {
 			at, _ := sc.store.entry(a.uint64("checkpoint", 0))
-			recovery.Checkpoint = &Checkpoint{Boot: sc.cfg.Boot, Time: sc.now, Position: at.Position}
+			recovery.Checkpoints = map[string]*Checkpoint{sc.cfg.Boot: {Boot: sc.cfg.Boot, Time: sc.now, Position: at.Position}}
 		}
 		sc.boots++
 		sc.cfg.Boot = fmt.Sprintf("boot%d", sc.boots)
