@@ -139,12 +139,45 @@ func (l *Log) Resolve(ctx context.Context, p sessions.Position) (sessions.Positi
 	if p.Sequence == 0 {
 		return p, false, nil
 	}
+	if !p.Time.IsZero() { // the usual case: the message is there, and no other
+		m, err := l.reader.get(ctx, getRequest{Sequence: p.Sequence})
+		if err == nil && m.time.Equal(p.Time) {
+			return p, false, nil
+		}
+		if err != nil && !errors.Is(err, sessions.ErrNotFound) {
+			return p, false, err
+		}
+		if err == nil {
+			return l.move(ctx, p)
+		}
+	}
 	info, err := l.info(ctx)
 	if err != nil {
 		return p, false, err
 	}
-	holds, err := l.holds(ctx, p, info)
-	if err != nil || holds {
+	if p.Sequence > info.State.LastSeq || info.Created.After(p.Time) && !p.Time.IsZero() {
+		return l.move(ctx, p)
+	}
+	if p.Time.IsZero() {
+		return p, false, nil
+	}
+	// Its message is trimmed. What follows must not be older.
+	m, err := l.reader.get(ctx, getRequest{Sequence: p.Sequence, NextFor: ">"})
+	switch {
+	case errors.Is(err, sessions.ErrNotFound):
+		return p, false, nil
+	case err != nil:
+		return p, false, err
+	case m.time.Before(p.Time):
+		return l.move(ctx, p)
+	}
+	return p, false, nil
+}
+
+// move finds by time the position that p now means, and says so.
+func (l *Log) move(ctx context.Context, p sessions.Position) (sessions.Position, bool, error) {
+	info, err := l.info(ctx)
+	if err != nil {
 		return p, false, err
 	}
 	now, err := l.findByTime(ctx, p, info)
@@ -155,31 +188,6 @@ func (l *Log) Resolve(ctx context.Context, p sessions.Position) (sessions.Positi
 	l.config.Logger.Error("a position in the log does not mean what it meant: the log was cut, restored or made anew",
 		"sequence", p.Sequence, "time", p.Time, "new_sequence", now.Sequence, "log_created", info.Created, "log_last", info.State.LastSeq)
 	return now, true, nil
-}
-
-// holds reports whether the message at a position is the one that was there, as far as that can be told.
-func (l *Log) holds(ctx context.Context, p sessions.Position, info *natsjs.StreamInfo) (bool, error) {
-	if p.Sequence > info.State.LastSeq {
-		return false, nil
-	}
-	if p.Time.IsZero() {
-		return true, nil
-	}
-	m, err := l.reader.get(ctx, getRequest{Sequence: p.Sequence})
-	switch {
-	case err == nil:
-		return m.time.Equal(p.Time), nil
-	case !errors.Is(err, sessions.ErrNotFound):
-		return false, err
-	case info.Created.After(p.Time):
-		return false, nil
-	}
-	// It is trimmed. What follows it must not be older.
-	m, err = l.reader.get(ctx, getRequest{Sequence: p.Sequence, NextFor: ">"})
-	if errors.Is(err, sessions.ErrNotFound) {
-		return true, nil
-	}
-	return !m.time.Before(p.Time), err
 }
 
 // findByTime is the position before the first message that is younger than p. When p's time is unknown it is the start

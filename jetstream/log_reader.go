@@ -17,7 +17,8 @@ const (
 	// maxTailBatch is how many entries are handed over at once.
 	maxTailBatch = 1024
 	// tailBuffer is how many messages may wait for the reader; what comes beyond is dropped and read again.
-	tailBuffer = 64 << 10
+	// The server's flow control lets 32 MiB be under way, which is that many small messages.
+	tailBuffer = 256 << 10
 )
 
 var (
@@ -62,7 +63,9 @@ func (l *Log) Tail(ctx context.Context, after uint64, deliver func([]sessions.En
 		}
 		failures++
 		l.stats.ReaderRestarts.Add(1)
-		l.config.Logger.Warn("log reader starts again", "next", t.next, "cause", err)
+		if failures&(failures-1) == 0 { // 1, 2, 4, 8 …: it may go on for long
+			l.config.Logger.Warn("log reader starts again", "next", t.next, "attempt", failures, "cause", err)
+		}
 		t.pause(ctx, failures)
 	}
 }

@@ -1,6 +1,7 @@
 package jetstream_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -315,5 +316,48 @@ func TestOversizeIsRejected(t *testing.T) {
 	}
 	if got := jetstreamtest.Append(t, s.Log(), jetstreamtest.Message(longest, "1")); got != 1 {
 		t.Errorf("the longest topic has sequence %d", got)
+	}
+}
+
+// TestStalledReaderLosesNothing: more small messages arrive than fit what waits for the reader.
+func TestStalledReaderLosesNothing(t *testing.T) {
+	_, s := newStorage(t)
+	const n = 150_000
+	sink := make(jetstreamtest.Sink, 4096)
+	stored := make(chan struct{})
+	go func() {
+		defer close(stored)
+		for range n {
+			<-sink
+		}
+	}()
+	m := jetstreamtest.Message("a", "1")
+	for range n {
+		s.Log().Append(m, "", sink, 0)
+	}
+	<-stored
+	ctx, cancel := context.WithCancel(testContext(t))
+	next, stall := uint64(1), time.NewTimer(time.Second)
+	err := s.Log().Tail(ctx, 0, func(batch []sessions.Entry) {
+		if next == 1 {
+			<-stall.C // longer than three heartbeats
+		}
+		for _, e := range batch {
+			if e.Sequence != next {
+				t.Errorf("entry %d, want %d", e.Sequence, next)
+				cancel()
+				return
+			}
+			next++
+		}
+		if next > n {
+			cancel()
+		}
+	})
+	if err != nil || next != n+1 {
+		t.Errorf("read up to %d, %v", next-1, err)
+	}
+	if restarts := s.Stats().ReaderRestarts.Load(); restarts > 0 {
+		t.Errorf("the reader started again %d times", restarts)
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -115,7 +114,7 @@ func (u *Queue) open(ctx context.Context, after uint64) error {
 	return u.reset(ctx, after)
 }
 
-// update gives a consumer that exists our filters.
+// update gives a consumer that exists our configuration, if it is ours.
 func (u *Queue) update(ctx context.Context, config natsjs.ConsumerConfig) error {
 	q := u.queues
 	consumer, err := q.js.Consumer(ctx, q.config.Names.Stream, u.name)
@@ -126,14 +125,16 @@ func (u *Queue) update(ctx context.Context, config natsjs.ConsumerConfig) error 
 	if err := q.ours(info, u.clientID); err != nil {
 		return err
 	}
-	present := info.Config.FilterSubjects
-	if info.Config.FilterSubject != "" {
-		present = []string{info.Config.FilterSubject}
+	have := info.Config
+	if have.DeliverPolicy == config.DeliverPolicy && have.AckPolicy == config.AckPolicy && have.MemoryStorage == config.MemoryStorage {
+		_, err = q.js.UpdateConsumer(ctx, q.config.Names.Stream, config)
+		return err
 	}
-	if slices.Equal(present, u.subjects) && info.Config.AckPolicy == natsjs.AckNonePolicy {
-		return nil
+	// Another version of ours has made it in a way that cannot be changed. It holds nothing.
+	if err := q.js.DeleteConsumer(ctx, q.config.Names.Stream, u.name); err != nil {
+		return err
 	}
-	_, err = q.js.UpdateConsumer(ctx, q.config.Names.Stream, config)
+	_, err = q.js.CreateConsumer(ctx, q.config.Names.Stream, config)
 	return err
 }
 

@@ -260,3 +260,16 @@ func TestQueueLengthIsVisibleToNATSClients(t *testing.T) {
 		return err == nil && info.NumPending == 21
 	})
 }
+
+func TestQueueOfAnotherKindIsMadeAnew(t *testing.T) {
+	n, s := newStorage(t)
+	ctx := testContext(t)
+	jetstreamtest.Append(t, s.Log(), jetstreamtest.Message("a", "1"))
+	old := natsjs.ConsumerConfig{Durable: "dunlin-s-c", Metadata: map[string]string{"dunlin.kind": "queue", "dunlin.client_id": "c"}}
+	if _, err := newJS(t, n.Conn).CreateConsumer(ctx, "MQTT", old); err != nil {
+		t.Fatal(err)
+	}
+	if got := fetchAll(t, ctx, openQueue(t, ctx, s.Queues(), "c", 0, "a"), 10); !slices.Equal(got, count(1, 1)) {
+		t.Errorf("fetched %v", got)
+	}
+}
