@@ -58,6 +58,9 @@ func (s *Store) Load(ctx context.Context, clientID string) (sessions.Stored, err
 	if err := group.Wait(); err != nil {
 		return sessions.Stored{}, fmt.Errorf("load session %q: %w", clientID, err)
 	}
+	if stored.Record == nil && stored.Journal != nil { // its session's deletion was cut short; see SaveRecord
+		stored.Journal, stored.JournalRevision = nil, 0
+	}
 	return stored, nil
 }
 
@@ -89,12 +92,43 @@ func clientIDOf(h nats.Header) (string, bool) {
 	return unescape(v)
 }
 
-// SaveRecord implements sessions.Store.
+// SaveRecord implements sessions.Store. A journal without a record is nobody's; whoever makes the record ends it, so that
+// a journal which nobody expects is always another owner's.
 func (s *Store) SaveRecord(clientID string, record []byte, expect uint64, to sessions.Sink, token uint64) {
-	s.save(write{
+	w := write{
 		stream: bucketStream(s.config.Names.SessionBucket), subject: s.recordSubject(clientID),
 		header: documentHeader(clientID), data: record, to: to, token: token,
-	}, expect)
+	}
+	if expect == 0 || expect&markerFlag != 0 {
+		w.to = sinkFunc(func(r sessions.Result) {
+			if r.Err != nil {
+				to.Stored(r)
+				return
+			}
+			go s.endOrphan(clientID, r, to)
+		})
+	}
+	s.save(w, expect)
+}
+
+// endOrphan removes the journal that an earlier session left behind, and then reports the result of the record.
+func (s *Store) endOrphan(clientID string, record sessions.Result, to sessions.Sink) {
+	ctx, cancel := context.WithTimeout(context.Background(), s.config.AckTimeout)
+	defer cancel()
+	journal, revision, err := loadDocument(ctx, s.journals, s.journalSubject(clientID), clientID)
+	switch {
+	case err != nil:
+		to.Stored(sessions.Result{Token: record.Token, Err: err})
+	case journal == nil:
+		to.Stored(record)
+	default:
+		s.saveJournalMarker(clientID, revision, sinkFunc(func(r sessions.Result) {
+			if !errors.Is(r.Err, sessions.ErrConflict) { // else another owner has claimed the session meanwhile
+				record.Err = r.Err
+			}
+			to.Stored(record)
+		}))
+	}
 }
 
 // SaveJournal implements sessions.Store.
@@ -112,42 +146,37 @@ func documentHeader(clientID string) nats.Header {
 	return h
 }
 
-// save replaces what has the revision expect.
+// save replaces what has the revision expect. Nothing and a deletion marker are the same.
 func (s *Store) save(w write, expect uint64) {
 	switch {
 	case expect == 0:
-		s.saveFirst(w)
-	case expect&markerFlag != 0:
-		s.saveOver(w, expect&^markerFlag, func() { s.saveFirst(w) }) // the marker has ended, or somebody has written
+		s.saveOver(w, 0, func() { go s.saveOverMarker(w) })
+	case expect&markerFlag != 0: // it may have ended
+		s.saveOver(w, expect&^markerFlag, func() { s.save(w, 0) })
 	default:
 		w.header[headerExpectedSubject] = []string{strconv.FormatUint(expect, 10)}
 		s.publisher.publish(w)
 	}
 }
 
-// saveFirst writes what is expected not to be there. Who expects that may not know of a deletion marker that is still
-// there, nor of the journal of a session whose record is gone: whoever writes a journal first has just made the record.
-func (s *Store) saveFirst(w write) {
-	s.saveOver(w, 0, func() {
-		go func() {
-			ctx, cancel := context.WithTimeout(context.Background(), s.config.AckTimeout)
-			defer cancel()
-			reader, journal := s.records, w.stream == s.config.Names.JournalStream
-			if journal {
-				reader = s.journals
-			}
-			m, err := reader.get(ctx, getRequest{LastFor: w.subject})
-			switch {
-			case err != nil && !errors.Is(err, sessions.ErrNotFound):
-				w.to.Stored(sessions.Result{Token: w.token, Err: err})
-			case err == nil && !m.deleted() && !journal:
-				w.to.Stored(sessions.Result{Token: w.token, Err: fmt.Errorf("%w: %s is there", sessions.ErrConflict, w.subject)})
-			default:
-				w.header[headerExpectedSubject] = []string{strconv.FormatUint(m.sequence, 10)}
-				s.publisher.publish(w)
-			}
-		}()
-	})
+// saveOverMarker replaces a deletion marker whose revision the caller does not know.
+func (s *Store) saveOverMarker(w write) {
+	ctx, cancel := context.WithTimeout(context.Background(), s.config.AckTimeout)
+	defer cancel()
+	reader := s.records
+	if w.stream == s.journals.stream {
+		reader = s.journals
+	}
+	m, err := reader.get(ctx, getRequest{LastFor: w.subject})
+	switch {
+	case err != nil && !errors.Is(err, sessions.ErrNotFound):
+		w.to.Stored(sessions.Result{Token: w.token, Err: err})
+	case err == nil && !m.deleted():
+		w.to.Stored(sessions.Result{Token: w.token, Err: fmt.Errorf("%w: %s is there", sessions.ErrConflict, w.subject)})
+	default: // 0 when it has ended meanwhile
+		w.header[headerExpectedSubject] = []string{strconv.FormatUint(m.sequence, 10)}
+		s.publisher.publish(w)
+	}
 }
 
 // saveOver replaces the message with a sequence. If that is not there, conflict is called instead of the sink.
@@ -197,12 +226,15 @@ func (s *Store) deleteRecord(clientID string, expect, journal uint64, to session
 
 // deleteJournal ends what deleteRecord began, and reports its result.
 func (s *Store) deleteJournal(clientID string, expect uint64, result sessions.Result, to sessions.Sink) {
+	s.saveJournalMarker(clientID, expect, sinkFunc(func(journal sessions.Result) {
+		result.JournalSequence, result.Err = journal.Sequence|markerFlag, journal.Err
+		to.Stored(result)
+	}))
+}
+
+func (s *Store) saveJournalMarker(clientID string, expect uint64, to sessions.Sink) {
 	s.save(write{
-		stream: s.config.Names.JournalStream, subject: s.journalSubject(clientID), header: s.tombstone(clientID),
-		to: sinkFunc(func(journal sessions.Result) {
-			result.JournalSequence, result.Err = journal.Sequence|markerFlag, journal.Err
-			to.Stored(result)
-		}),
+		stream: s.config.Names.JournalStream, subject: s.journalSubject(clientID), header: s.tombstone(clientID), to: to,
 	}, expect)
 }
 

@@ -21,6 +21,7 @@ func StoreContract(t *testing.T, open func(testing.TB) sessions.Store) {
 		{"SavedDocumentsAreLoaded", testSaved},
 		{"StaleRevisionConflicts", testStale},
 		{"DeletedSessionCanBeMadeAgain", testDeleted},
+		{"DeletedAndAbsentAreTheSame", testDeletedUnknown},
 		{"DeleteOfAnotherRevisionConflicts", testDeleteStale},
 		{"AnyClientIDIsStored", testAnyClientID},
 		{"EachVisitsRecordsOnly", testEach},
@@ -85,11 +86,20 @@ func testStale(t *testing.T, ctx context.Context, s sessions.Store) {
 			}
 		}
 	}
+	s.SaveJournal("c", []byte("j1"), 0, sink, 4)
+	journal := sink.Must(t).Sequence
+	s.SaveJournal("c", []byte("late"), 0, sink, 4)
+	if r := sink.Next(t); !errors.Is(r.Err, sessions.ErrConflict) {
+		t.Errorf("journal over nothing: %+v", r)
+	}
+	if stored := load(t, ctx, s, "c"); string(stored.Journal) != "j1" || stored.JournalRevision != journal {
+		t.Errorf("stored %+v", stored)
+	}
 	s.SaveRecord("c", []byte("late"), 0, sink, 4)
 	if r := sink.Next(t); !errors.Is(r.Err, sessions.ErrConflict) {
 		t.Errorf("record over nothing: %+v", r)
 	}
-	if stored := load(t, ctx, s, "c"); string(stored.Record) != "r2" || stored.Journal != nil {
+	if stored := load(t, ctx, s, "c"); string(stored.Record) != "r2" {
 		t.Errorf("stored %+v", stored)
 	}
 }
@@ -114,6 +124,22 @@ func testDeleted(t *testing.T, ctx context.Context, s sessions.Store) {
 			t.Fatalf("round %d: stored %+v after %+v", round, stored, deleted)
 		}
 		record, journal = stored.RecordRevision, stored.JournalRevision
+	}
+}
+
+// testDeletedUnknown: who knows that there is no session need not know that there was one.
+func testDeletedUnknown(t *testing.T, ctx context.Context, s sessions.Store) {
+	sink := make(Sink, 2)
+	for round := range 3 {
+		s.SaveRecord("c", fmt.Appendf(nil, "r%d", round), 0, sink, 1)
+		record := sink.Must(t)
+		s.SaveJournal("c", fmt.Appendf(nil, "j%d", round), 0, sink, 2)
+		sink.Must(t)
+		if stored := load(t, ctx, s, "c"); string(stored.Record) != fmt.Sprint("r", round) || string(stored.Journal) != fmt.Sprint("j", round) {
+			t.Fatalf("round %d: stored %+v", round, stored)
+		}
+		s.Delete("c", record.Sequence, sink, 3)
+		sink.Must(t)
 	}
 }
 
