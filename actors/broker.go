@@ -25,8 +25,12 @@ type Storage struct {
 	Retained sessions.RetainedStore
 }
 
-// maxWork bounds the storage calls that wait for an answer at the same time.
-const maxWork = 64
+const (
+	// maxWork bounds the storage calls that wait for an answer at the same time.
+	maxWork = 64
+	// workTimeout is how long such a call may take.
+	workTimeout = 10 * time.Second
+)
 
 // Broker is the running broker of one node.
 type Broker struct {
@@ -49,12 +53,15 @@ type Broker struct {
 	connections connectionSet
 	serial      atomic.Uint64
 	slots       chan struct{}
-	// settling counts stored sessions that still have to be settled after a start.
-	settling sync.WaitGroup
+	// settled is closed when the sessions of boots that died are settled.
+	settled chan struct{}
 
 	// running ends with cancel; tasks are the goroutines that then end.
 	running context.Context
 	cancel  context.CancelFunc
+	// mu guards stopped, and the adding to tasks.
+	mu      sync.Mutex
+	stopped bool
 	tasks   sync.WaitGroup
 	failed  chan struct{}
 	failure error
@@ -80,12 +87,13 @@ func start(ctx context.Context, cfg Config, storage Storage, log *slog.Logger, l
 		listener: listener,
 		slots:    make(chan struct{}, maxWork),
 		failed:   make(chan struct{}),
+		settled:  make(chan struct{}),
 	}
 	b.system = newActorSystem(log)
 	b.guardian = newGuardian(b.onFailure)
 	b.directory = newDirectory(b)
 	b.parking = newParking(b)
-	b.retainer = newRetainer(storage.Retained, log)
+	b.retainer = newRetainer(storage.Retained, &b.stats, log)
 	b.connections.open = map[*connection]struct{}{}
 	found, err := b.readStorage(ctx)
 	if err != nil {
@@ -93,6 +101,11 @@ func start(ctx context.Context, cfg Config, storage Storage, log *slog.Logger, l
 		return nil, fmt.Errorf("read what is stored: %w", err)
 	}
 	b.running, b.cancel = context.WithCancel(context.Background())
+	if err := b.saveCheckpoint(ctx); err != nil { // before anything is acknowledged that only the log will know
+		b.cancel()
+		_ = listener.Close()
+		return nil, fmt.Errorf("write the first checkpoint: %w", err)
+	}
 	b.wheel = newTimerWheel(50*time.Millisecond, time.Now)
 	b.turns = newJournalTurns()
 	b.enter(found)
@@ -131,8 +144,11 @@ func (b *Broker) Shutdown(ctx context.Context) error {
 	b.directory.shutDown()
 	err := b.awaitSessions(ctx)
 	b.endConnections(ctx)
-	b.saveCheckpoint(ctx)
+	err = errors.Join(err, b.saveCheckpoint(ctx))
 	b.cancel()
+	b.mu.Lock()
+	b.stopped = true
+	b.mu.Unlock()
 	b.tasks.Wait()
 	b.turns.stop()
 	b.wheel.Stop()
@@ -154,8 +170,13 @@ func (b *Broker) awaitSessions(ctx context.Context) error {
 	return nil
 }
 
-// task runs f until the broker stops.
+// task runs f until the broker stops, and not at all when it has stopped.
 func (b *Broker) task(f func()) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.stopped {
+		return
+	}
 	b.tasks.Add(1)
 	go func() {
 		defer b.tasks.Done()
@@ -171,7 +192,7 @@ func (b *Broker) work(f func(ctx context.Context)) {
 			defer func() { <-b.slots }()
 		case <-b.running.Done():
 		}
-		ctx, cancel := context.WithTimeout(b.running, 10*time.Second)
+		ctx, cancel := context.WithTimeout(b.running, workTimeout)
 		defer cancel()
 		f(ctx)
 	})

@@ -71,8 +71,8 @@ func (c *connection) Receive(ctx actor.Context) {
 		c.returnBuffer()
 	case *actor.Stopping:
 		defer recoverStopping(c.pid, c.broker.onFailure)
+		defer c.abort() // also when it is writing that panics
 		c.flush()
-		c.closeSocket()
 	}
 }
 

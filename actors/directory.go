@@ -172,7 +172,7 @@ func (d *directory) wake(clientID string) {
 	s := d.shard(clientID)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if e := s.entries[clientID]; e != nil && e.ref == nil {
+	if e := s.entries[clientID]; e != nil && e.ref == nil && !d.closed.Load() {
 		d.actorOf(s, clientID).post(&wake{})
 	}
 }
@@ -217,9 +217,16 @@ func (d *directory) arm(clientID string, e *directoryEntry, deadline time.Time) 
 	if deadline.IsZero() || !e.armed.IsZero() && !deadline.Before(e.armed) {
 		return
 	}
+	if step := time.Now().Add(deadlineStep); deadline.After(step) {
+		deadline = step
+	}
 	e.armed = deadline
 	d.broker.wheel.Schedule(deadline, &deadlineTimer{d, clientID}, 0, 0)
 }
+
+// deadlineStep is the longest time that the timer of a stored session stays on the wheel: sessions that end before leave
+// theirs there.
+const deadlineStep = time.Hour
 
 // deadlineTimer is the timer of a stored session.
 type deadlineTimer struct {
@@ -232,7 +239,7 @@ func (t *deadlineTimer) timerFired(uint8, uint32) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e := s.entries[t.clientID]
-	if e == nil {
+	if e == nil || t.directory.closed.Load() {
 		return
 	}
 	e.armed = time.Time{}

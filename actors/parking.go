@@ -105,21 +105,22 @@ func (p *parking) close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.closed = true
+	p.settled.Broadcast()
 	for p.queued.Len() > 0 {
 		clientID := p.queued.Front().Value.(string)
 		p.move(clientID, p.places[clientID], nil)
 	}
 }
 
-// take reserves the queue for a session that reads from it. It waits for the goroutine to be through with it.
+// take reserves the queue for a reader. It waits for the goroutine, or another reader, to be through with it.
 func (p *parking) take(clientID string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	pl := p.place(clientID)
-	pl.taken, pl.drop = true, false
-	for p.busy == clientID {
+	for !p.closed && (p.busy == clientID || p.places[clientID] != nil && p.places[clientID].taken) {
 		p.settled.Wait()
 	}
+	pl := p.place(clientID)
+	pl.taken, pl.drop = true, false
 	p.move(clientID, pl, nil)
 }
 
@@ -127,11 +128,19 @@ func (p *parking) take(clientID string) {
 func (p *parking) release(clientID string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if pl := p.places[clientID]; pl != nil && pl.taken {
-		pl.taken = false
-		p.move(clientID, pl, p.made)
-		p.wake()
+	pl := p.places[clientID]
+	if pl == nil || !pl.taken {
+		return
 	}
+	pl.taken = false
+	p.settled.Broadcast()
+	switch {
+	case pl.drop:
+		p.move(clientID, pl, p.queued)
+	case pl.in == nil:
+		p.move(clientID, pl, p.made)
+	}
+	p.wake()
 }
 
 // drop has the queue of a session removed, if there is one.
@@ -142,7 +151,10 @@ func (p *parking) drop(clientID string) {
 	if pl == nil {
 		return
 	}
-	pl.taken = false
+	if pl.taken {
+		pl.drop = true // by release
+		return
+	}
 	if pl.in == p.queued && p.busy != clientID {
 		p.move(clientID, pl, nil)
 		return
@@ -165,15 +177,25 @@ func (p *parking) run(ctx context.Context) {
 				return
 			}
 		}
-		if remove {
-			p.remove(ctx, clientID)
-		} else if p.limit.Wait(ctx) == nil {
-			p.make(ctx, clientID)
-		}
+		p.work(ctx, clientID, remove)
+		p.finish(clientID)
 		if ctx.Err() != nil {
 			return
 		}
-		p.finish(clientID)
+	}
+}
+
+// work makes or removes one queue.
+func (p *parking) work(ctx context.Context, clientID string, remove bool) {
+	if !remove && p.limit.Wait(ctx) != nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, workTimeout)
+	defer cancel()
+	if remove {
+		p.remove(ctx, clientID)
+	} else {
+		p.make(ctx, clientID)
 	}
 }
 

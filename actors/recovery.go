@@ -3,21 +3,21 @@ package actors
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"dunlin/sessions"
 )
 
-// recovered is what a start found out about what earlier boots left behind. Immutable after readStorage.
+// recovered is what a start found out about what earlier boots left behind. Immutable after readStorage, but for ids.
 type recovered struct {
 	// checkpoints are the last words of earlier boots.
 	checkpoints map[string]*sessions.Checkpoint
 	// ids are the identities of messages above the checkpoints, by the incarnation of the session that stored them: what
-	// the log knows and a session's documents may not.
-	ids map[string][]string
+	// the log knows and a session's documents may not. They are dropped when all those sessions are settled.
+	ids atomic.Pointer[map[string][]string]
 	// started is when sessions count as left whose owner left no checkpoint.
 	started time.Time
 }
@@ -48,7 +48,8 @@ func (b *Broker) readStorage(ctx context.Context) (found, error) {
 	if err != nil {
 		return f, err
 	}
-	b.recovered = recovered{checkpoints: map[string]*sessions.Checkpoint{}, ids: map[string][]string{}, started: time.Now()}
+	b.recovered.checkpoints, b.recovered.started = map[string]*sessions.Checkpoint{}, time.Now()
+	b.recovered.ids.Store(&map[string][]string{})
 	from := last.Sequence
 	for i := range f.checkpoints {
 		c := &f.checkpoints[i]
@@ -93,7 +94,8 @@ func (b *Broker) rescan(e sessions.Entry) {
 		return
 	}
 	if incarnation := sessions.IncarnationOf(e.ID); incarnation != "" {
-		b.recovered.ids[incarnation] = append(b.recovered.ids[incarnation], e.ID)
+		ids := *b.recovered.ids.Load()
+		ids[incarnation] = append(ids[incarnation], e.ID)
 	}
 	if e.Message.Retain {
 		b.router.retain(e)
@@ -110,7 +112,7 @@ func (b *Broker) readSessions(ctx context.Context) ([]storedSession, error) {
 			b.log.Error("session record passed over", "client", stored.ClientID, "err", err)
 			return
 		}
-		ids := b.recovered.ids[r.Incarnation]
+		ids := (*b.recovered.ids.Load())[r.Incarnation]
 		left := sessions.LeftAt(r, b.recoveryFor(ids))
 		s := storedSession{
 			clientID: r.ClientID, leftAt: left,
@@ -148,20 +150,22 @@ func (b *Broker) enter(f found) {
 			b.parking.park(s.clientID)
 		}
 	}
-	b.settling.Add(1)
 	b.task(func() {
-		defer b.settling.Done()
-		b.settle(unsettled)
+		if b.settle(unsettled) {
+			b.recovered.ids.Store(&map[string][]string{})
+			close(b.settled)
+		}
 	})
 }
 
 // maxSettling is how many sessions are settled at a time.
 const maxSettling = 256
 
-// settle wakes sessions whose owner died and waits until each is durable and parked, or has a client again.
-func (b *Broker) settle(clientIDs []string) {
+// settle wakes sessions whose owner died and waits until each is durable and parked, or has a client again. It reports
+// whether all are; the next start does what is left.
+func (b *Broker) settle(clientIDs []string) bool {
 	if len(clientIDs) == 0 {
-		return
+		return true
 	}
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
@@ -176,10 +180,14 @@ func (b *Broker) settle(clientIDs []string) {
 		select {
 		case <-tick.C:
 		case <-b.running.Done():
-			return
+			return false
+		}
+		if b.directory.closed.Load() {
+			return false
 		}
 	}
 	b.log.Info("sessions of an earlier run settled")
+	return true
 }
 
 // loadSession reads a session from storage. Messages stored above scanFrom, if it is not 0, may be unknown to its
@@ -200,7 +208,7 @@ func (b *Broker) loadSession(ctx context.Context, clientID string, scanFrom uint
 			ClientID: clientID, RecordRevision: stored.RecordRevision, JournalRevision: stored.JournalRevision,
 		}), nil
 	}
-	ids := b.recovered.ids[r.Incarnation]
+	ids := (*b.recovered.ids.Load())[r.Incarnation]
 	if scanFrom > 0 {
 		more, err := b.scanIDs(ctx, scanFrom-1, r.Incarnation)
 		if err != nil {
@@ -260,18 +268,15 @@ const checkpointEvery = time.Second
 func (b *Broker) keepCheckpoint(earlier []sessions.Checkpoint) {
 	tick := time.NewTicker(checkpointEvery)
 	defer tick.Stop()
-	settled := make(chan struct{})
-	go func() {
-		b.settling.Wait()
-		close(settled)
-	}()
-	b.saveCheckpoint(b.running)
+	settled := b.settled
 	for {
 		select {
 		case <-b.running.Done():
 			return
 		case <-tick.C:
-			b.saveCheckpoint(b.running)
+			if err := b.saveCheckpoint(b.running); err != nil && b.running.Err() == nil {
+				b.log.Warn("checkpoint not written", "err", err)
+			}
 		case <-settled:
 			settled = nil
 			for _, c := range earlier {
@@ -283,11 +288,9 @@ func (b *Broker) keepCheckpoint(earlier []sessions.Checkpoint) {
 	}
 }
 
-func (b *Broker) saveCheckpoint(ctx context.Context) {
+func (b *Broker) saveCheckpoint(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	c := sessions.Checkpoint{Boot: b.cfg.Sessions.Boot, Time: time.Now().UTC(), Position: b.router.complete()}
-	if err := b.storage.Store.SaveCheckpoint(ctx, c); err != nil && !errors.Is(err, context.Canceled) {
-		b.log.Warn("checkpoint not written", "err", err)
-	}
+	return b.storage.Store.SaveCheckpoint(ctx, c)
 }

@@ -1,6 +1,7 @@
 package actors
 
 import (
+	"errors"
 	"log/slog"
 	"sync"
 	"time"
@@ -13,6 +14,7 @@ import (
 // it has not written at a crash is above the checkpoint, and is written again from the log.
 type retainer struct {
 	store sessions.RetainedStore
+	stats *Stats
 	log   *slog.Logger
 
 	// mu guards the fields below it.
@@ -31,8 +33,8 @@ type retainedWrite struct {
 	first uint64
 }
 
-func newRetainer(store sessions.RetainedStore, log *slog.Logger) *retainer {
-	return &retainer{store: store, log: log, topics: map[string]*retainedWrite{}, byToken: map[uint64]string{}}
+func newRetainer(store sessions.RetainedStore, stats *Stats, log *slog.Logger) *retainer {
+	return &retainer{store: store, stats: stats, log: log, topics: map[string]*retainedWrite{}, byToken: map[uint64]string{}}
 }
 
 // put writes the retained message of a topic. It does not block. Entries of one topic come in log order.
@@ -65,13 +67,18 @@ func (r *retainer) Stored(res sessions.Result) {
 	if w == nil {
 		return
 	}
+	refused := errors.Is(res.Err, sessions.ErrRejected)
+	if refused {
+		r.log.Error("retained message refused by its bucket: it is lost with a restart", "topic", topic, "err", res.Err)
+		r.stats.Dropped(dropRetainedRefused, 1)
+	}
 	switch {
-	case res.Err != nil && !w.waiting:
+	case res.Err != nil && !refused && !w.waiting:
 		r.log.Warn("retained message not written to its bucket; trying again", "topic", topic, "err", res.Err)
 		time.AfterFunc(time.Second, func() { r.again(topic) })
 	case w.waiting:
 		w.writing, w.next, w.waiting = w.next, sessions.Entry{}, false
-		if res.Err == nil {
+		if res.Err == nil || refused {
 			w.first = w.writing.Sequence
 		}
 		r.write(w.writing)

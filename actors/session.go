@@ -44,14 +44,11 @@ type sessionActor struct {
 	// that is for it.
 	next   *connection
 	member *member
-	// attached: the filters of the session are in the subscription tree.
-	attached bool
 	// queue is the durable queue while the session catches up from it, open behind queueAt. queueUse counts its uses: what
-	// comes from an earlier one is not for this one. queueTaken: the parking goroutine keeps off it.
-	queue      sessions.Queue
-	queueAt    uint64
-	queueUse   uint64
-	queueTaken bool
+	// comes from an earlier one is not for this one.
+	queue    sessions.Queue
+	queueAt  uint64
+	queueUse uint64
 
 	// queued is how many entries waited, at most, when those in the ring were last counted, up to queuedHead.
 	queued, queuedHead uint64

@@ -31,10 +31,11 @@ func (a *sessionActor) perform(effect sessions.Effect) {
 		a.broker.storage.Store.Delete(a.clientID, e.Expect, discardSink{a}, e.Token)
 	case sessions.Subscribe:
 		a.subscribe(e)
+	case sessions.Attach:
+		a.broker.router.attach(a.member, e.Filters)
 	case sessions.Unsubscribe:
 		a.broker.router.unsubscribe(a.member, e.Filters)
 	case sessions.Join:
-		a.attachFilters()
 		at := a.broker.router.join(a.member, e.Durable)
 		a.soon = append(a.soon, sessions.Fetched{Token: e.Token, UpTo: at, Live: true})
 		a.dropQueue()
@@ -43,7 +44,8 @@ func (a *sessionActor) perform(effect sessions.Effect) {
 	case sessions.Leave:
 		at := a.broker.router.leave(a.member)
 		if a.session.Connection() == 0 {
-			a.detachFilters()
+			a.broker.router.detach(a.member)
+			a.queuedHead = 0
 		}
 		a.giveQueueBack()
 		a.ref.post(sessions.Left{Position: at}) // behind what was handed over before
@@ -144,23 +146,9 @@ func (a *sessionActor) subscribe(e sessions.Subscribe) {
 	}
 }
 
-func (a *sessionActor) attachFilters() {
-	if !a.attached {
-		a.attached = true
-		a.broker.router.attach(a.member, a.session.Filters())
-	}
-}
-
-func (a *sessionActor) detachFilters() {
-	a.attached = false
-	a.queuedHead = 0
-	a.broker.router.detach(a.member)
-}
-
 // fetch gets the next entries for a session that catches up: out of memory while that reaches back far enough, otherwise
 // from the session's durable queue.
 func (a *sessionActor) fetch(e sessions.Fetch) {
-	a.attachFilters()
 	head := a.broker.router.Head()
 	entries, upTo, live, ok := a.broker.router.read(a.member, e.After.Sequence, e.Durable)
 	if ok {
@@ -175,7 +163,7 @@ func (a *sessionActor) fetch(e sessions.Fetch) {
 		}
 		return
 	}
-	if !e.Durable {
+	if !e.Durable || len(a.session.QueuedFilters()) == 0 {
 		a.ref.post(sessions.Fetched{Token: e.Token, UpTo: upTo, Lost: upTo.Sequence - e.After.Sequence, Head: head})
 		return
 	}
@@ -201,13 +189,13 @@ func (a *sessionActor) fetchQueue(e sessions.Fetch, head sessions.Position) {
 		queue = nil // open it anew, where the session is
 	}
 	a.queue = nil // in use until the answer comes
-	a.queueTaken = true
 	use := a.queueUse
 	a.broker.work(func(ctx context.Context) {
 		m := &queueFetched{queue: queue, use: use, fetched: sessions.Fetched{Token: e.Token, UpTo: head, Head: head}}
 		var err error
+		a.broker.parking.take(a.clientID) // also from a worker of an earlier connection
+		defer a.broker.parking.release(a.clientID)
 		if queue == nil {
-			a.broker.parking.take(a.clientID)
 			m.queue, err = a.broker.storage.Queues.Open(ctx, a.clientID, filters, e.After.Sequence)
 		}
 		if err == nil {
@@ -250,10 +238,6 @@ func (a *sessionActor) dropQueue() {
 func (a *sessionActor) giveQueueBack() {
 	a.queue = nil
 	a.queueUse++
-	if a.queueTaken {
-		a.queueTaken = false
-		a.broker.parking.release(a.clientID)
-	}
 }
 
 // loadMessages reads the messages of unfinished deliveries, on a goroutine of its own.

@@ -10,7 +10,8 @@ import (
 
 // Reasons for which the broker, rather than a session, drops messages.
 const (
-	dropRetainedFull sessions.DropReason = "retained_full" // limits.max_retained
+	dropRetainedFull    sessions.DropReason = "retained_full"    // limits.max_retained
+	dropRetainedRefused sessions.DropReason = "retained_refused" // by the bucket
 )
 
 // Stats counts what a node does. Safe for concurrent use.

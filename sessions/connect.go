@@ -86,6 +86,9 @@ func (s *Session) accept(now time.Time, dst []Effect) []Effect {
 	s.becomeConnected()
 	dst = s.send(s.connack(), dst)
 	dst = s.armKeepAlive(dst)
+	if filters := s.subs.filters(); len(filters) > 0 {
+		dst = append(dst, Attach{Filters: filters})
+	}
 	dst = s.resumeInflight(dst)
 	dst = s.resumeFeed(dst)
 	held := s.held

@@ -155,7 +155,7 @@ func (s *Session) onAwake(now time.Time, dst []Effect) []Effect {
 	}
 	if s.foreign {
 		s.foreign = false
-		s.record.want()
+		s.claim = s.record.want() // the record first: a durable journal means that all that recovery found out is
 		s.journalNow()
 	}
 	if s.will != nil && !s.willDue().After(now) {

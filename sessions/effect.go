@@ -69,6 +69,9 @@ type Subscribe struct {
 	WantRetained []bool
 }
 
+// Attach makes the filters of a session that is resumed effective again, for QoS 0 at once, for the log with Join or Fetch.
+type Attach struct{ Filters []string }
+
 // Unsubscribe ends filters.
 type Unsubscribe struct{ Filters []string }
 
@@ -133,6 +136,7 @@ func (SaveJournal) effect()        {}
 func (RequestJournalTurn) effect() {}
 func (Discard) effect()            {}
 func (Subscribe) effect()          {}
+func (Attach) effect()             {}
 func (Unsubscribe) effect()        {}
 func (Join) effect()               {}
 func (Fetch) effect()              {}

@@ -19,6 +19,8 @@ type delivery struct {
 	qos              mqttcodec.QoS
 	retained, retain bool
 	identifiers      []uint32
+	// filter is that of the SUBSCRIBE which a retained message answers.
+	filter string
 }
 
 func (d *delivery) size() int { return len(d.entry.Message.Payload) + len(d.entry.Message.Topic) }

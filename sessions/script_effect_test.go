@@ -33,6 +33,8 @@ func (sc *script) show(e Effect) string {
 		return "discard"
 	case Subscribe:
 		return fmt.Sprintf("subscribe %v want-retained=%v", e.Filters, e.WantRetained)
+	case Attach:
+		return "attach " + strings.Join(e.Filters, " ")
 	case Unsubscribe:
 		return fmt.Sprintf("unsubscribe %v", e.Filters)
 	case Join:

@@ -92,6 +92,9 @@ func (s *Session) onSubscribe(now time.Time, p *mqttcodec.Subscribe, dst []Effec
 	return append(dst, effect)
 }
 
+// maxRetainedQueue is how many retained messages may wait for a client; while more do, it gets no further subscription.
+const maxRetainedQueue = 100_000
+
 // grant decides about one filter. A refused one does not hurt the others. [MQTT-3.8.4-5]
 func (s *Session) grant(r mqttcodec.SubscriptionRequest, count int) mqttcodec.ReasonCode {
 	var fault *mqttcodec.ProtocolError
@@ -102,7 +105,7 @@ func (s *Session) grant(r mqttcodec.SubscriptionRequest, count int) mqttcodec.Re
 		return mqttcodec.SharedSubscriptionsNotAllowed // as CONNACK says
 	case !s.cfg.TopicFits(r.Filter):
 		return mqttcodec.TopicFilterInvalid
-	case count > s.cfg.MaxSubscriptions:
+	case count > s.cfg.MaxSubscriptions, len(s.retained) > maxRetainedQueue:
 		return mqttcodec.QuotaExceeded
 	}
 	return mqttcodec.ReasonCode(r.Options.QoS)
@@ -164,11 +167,14 @@ func (s *Session) queueRetained(r mqttcodec.SubscriptionRequest, identifier uint
 	if s.connection == 0 {
 		return
 	}
+	if len(entries) > 0 && len(s.retained) > 0 { // subscribed again before it got them all
+		s.retained = slices.DeleteFunc(s.retained, func(d delivery) bool { return d.filter == r.Filter })
+	}
 	for _, e := range entries {
 		if r.Options.NoLocal && e.Message.Publisher == s.clientID {
 			continue
 		}
-		d := delivery{entry: e, qos: min(e.Message.QoS, r.Options.QoS), retained: true}
+		d := delivery{entry: e, qos: min(e.Message.QoS, r.Options.QoS), retained: true, filter: r.Filter}
 		if identifier > 0 {
 			d.identifiers = []uint32{identifier}
 		}
@@ -211,6 +217,10 @@ func (s *Session) rematch() {
 		s.backlog = slices.DeleteFunc(s.backlog, unwanted)
 		if len(s.backlog) > 0 {
 			s.backlog[0].before = first
+		}
+		s.backlogBytes = 0
+		for i := range s.backlog {
+			s.backlogBytes += s.backlog[i].size()
 		}
 	}
 	s.retained = slices.DeleteFunc(s.retained, unwanted)
