@@ -17,34 +17,21 @@ func (sc *script) answer(a args) bool {
 	case "persisted":
 		want := a.uint64("token", 0)
 		e := take(sc, func(e Persist) bool { return want == 0 || e.Token == want })
-		r := Result{Token: e.Token, Err: failure(a)}
-		if r.Err == nil || a.has("stored") {
-			r.Sequence, r.Duplicate = sc.store.append(e, sc.now)
+		err := failure(a)
+		r := Result{Token: e.Token, Err: err}
+		if err == nil || a.has("stored") {
+			r = sc.store.append(e, sc.now)
+			r.Err = err
 		}
-		sc.step(Persisted{sc.result(r)})
+		sc.step(Persisted{r})
 	// record-saved
 	// record-saved err=conflict
 	case "record-saved":
-		e := take(sc, func(SaveRecord) bool { return true })
-		r := Result{Token: e.Token, Err: failure(a)}
-		if r.Err == nil || a.has("stored") {
-			r.Sequence = sc.store.saveRecord(sc.t, e)
-		}
-		sc.step(RecordSaved{sc.result(r)})
+		sc.step(RecordSaved{sc.saved(a, take(sc, func(SaveRecord) bool { return true }))})
 	case "journal-saved":
-		e := take(sc, func(SaveJournal) bool { return true })
-		r := Result{Token: e.Token, Err: failure(a)}
-		if r.Err == nil || a.has("stored") {
-			r.Sequence = sc.store.saveJournal(sc.t, e)
-		}
-		sc.step(JournalSaved{sc.result(r)})
+		sc.step(JournalSaved{sc.saved(a, take(sc, func(SaveJournal) bool { return true }))})
 	case "discarded":
-		e := take(sc, func(Discard) bool { return true })
-		r := Result{Token: e.Token, Err: failure(a)}
-		if r.Err == nil || a.has("stored") {
-			r.Sequence, r.JournalSequence = sc.store.discard(sc.t, e)
-		}
-		sc.step(Discarded{sc.result(r)})
+		sc.step(Discarded{sc.saved(a, take(sc, func(Discard) bool { return true }))})
 	// subscribed
 	// subscribed err=unavailable
 	case "subscribed": // with the retained messages that the log knows
@@ -85,9 +72,18 @@ func (sc *script) answer(a args) bool {
 	return true
 }
 
-func (sc *script) result(r Result) Result {
+// saved is the result of a write of a document.
+func (sc *script) saved(a args, e Effect) Result {
+	err := failure(a)
+	if err != nil && !a.has("stored") {
+		return Result{Err: err}
+	}
+	r := sc.store.save(e)
 	if r.Err != nil {
-		return Result{Token: r.Token, Err: r.Err}
+		sc.t.Errorf("%T: %v", e, r.Err)
+	}
+	if err != nil {
+		return Result{Token: r.Token, Err: err}
 	}
 	return r
 }

@@ -40,7 +40,7 @@ type script struct {
 	connection      ConnectionID
 	versions        map[ConnectionID]mqttcodec.Version
 
-	store scriptStore
+	store memoryStore
 	// owed are the effects that storage, or the router, still has to answer, in the order in which they came.
 	owed []Effect
 	// timers are those armed; the zero time is none.
@@ -236,7 +236,7 @@ func (sc *script) crash(a args) {
 		return
 	}
 	if a.text("ids", "") != "no" {
-		recovery.IDs = sc.store.ids()
+		recovery.IDs = sc.store.ids(0)
 	}
 	s, err := Restore(&sc.cfg, stored, recovery)
 	if err != nil {

@@ -5,14 +5,13 @@ import (
 	"math"
 	"slices"
 	"strings"
-	"testing"
 	"time"
 
 	"dunlin/mqttcodec"
 )
 
-// scriptStore is the storage of a script: what is durable.
-type scriptStore struct {
+// memoryStore is what is durable: the documents of one session, and the log.
+type memoryStore struct {
 	record, journal                 []byte
 	recordRevision, journalRevision uint64
 	revision                        uint64
@@ -21,55 +20,65 @@ type scriptStore struct {
 	handed uint64
 }
 
-func (st *scriptStore) stored() Stored {
+func (st *memoryStore) stored() Stored {
 	return Stored{
 		ClientID: "c", Record: st.record, RecordRevision: st.recordRevision, Journal: st.journal, JournalRevision: st.journalRevision,
 	}
 }
 
-func (st *scriptStore) saveRecord(t *testing.T, e SaveRecord) uint64 {
-	if e.Expect != st.recordRevision {
-		t.Errorf("record replaces revision %d, stored is %d", e.Expect, st.recordRevision)
+// save carries out a write of a document, if the document still has the revision that it replaces.
+func (st *memoryStore) save(e Effect) (r Result) {
+	switch e := e.(type) {
+	case SaveRecord:
+		r.Token = e.Token
+		if r.Err = st.expect(e.Expect, st.recordRevision); r.Err == nil {
+			st.record, st.recordRevision = e.Data, st.nextRevision()
+			r.Sequence = st.recordRevision
+		}
+	case SaveJournal:
+		r.Token = e.Token
+		if r.Err = st.expect(e.Expect, st.journalRevision); r.Err == nil {
+			st.journal, st.journalRevision = e.Data, st.nextRevision()
+			r.Sequence = st.journalRevision
+		}
+	case Discard:
+		r.Token = e.Token
+		if r.Err = st.expect(e.Expect, st.recordRevision); r.Err == nil {
+			st.record, st.journal = nil, nil
+			st.recordRevision, st.journalRevision = st.nextRevision(), st.nextRevision()
+			r.Sequence, r.JournalSequence = st.recordRevision, st.journalRevision
+		}
 	}
-	st.revision++
-	st.record, st.recordRevision = e.Data, st.revision
-	return st.revision
+	return r
 }
 
-func (st *scriptStore) saveJournal(t *testing.T, e SaveJournal) uint64 {
-	if e.Expect != st.journalRevision {
-		t.Errorf("journal replaces revision %d, stored is %d", e.Expect, st.journalRevision)
+func (st *memoryStore) expect(expected, is uint64) error {
+	if expected != is {
+		return fmt.Errorf("revision %d is expected, %d is stored: %w", expected, is, ErrConflict)
 	}
-	st.revision++
-	st.journal, st.journalRevision = e.Data, st.revision
-	return st.revision
+	return nil
 }
 
-func (st *scriptStore) discard(t *testing.T, e Discard) (record, journal uint64) {
-	if e.Expect != st.recordRevision {
-		t.Errorf("discard replaces revision %d, stored is %d", e.Expect, st.recordRevision)
-	}
-	st.revision += 2
-	st.record, st.journal = nil, nil
-	st.recordRevision, st.journalRevision = st.revision-1, st.revision
-	return st.recordRevision, st.journalRevision
+func (st *memoryStore) nextRevision() uint64 {
+	st.revision++
+	return st.revision
 }
 
 // head is the last sequence of the log.
-func (st *scriptStore) head() uint64 {
+func (st *memoryStore) head() uint64 {
 	if len(st.log) == 0 {
 		return 0
 	}
 	return st.log[len(st.log)-1].Sequence
 }
 
-func (st *scriptStore) index(seq uint64) (int, bool) {
+func (st *memoryStore) index(seq uint64) (int, bool) {
 	return slices.BinarySearchFunc(st.log, seq, func(e Entry, seq uint64) int {
 		return int(e.Sequence) - int(seq)
 	})
 }
 
-func (st *scriptStore) put(e Entry) {
+func (st *memoryStore) put(e Entry) {
 	i, found := st.index(e.Sequence)
 	if found {
 		st.log[i] = e
@@ -78,7 +87,7 @@ func (st *scriptStore) put(e Entry) {
 	st.log = slices.Insert(st.log, i, e)
 }
 
-func (st *scriptStore) entry(seq uint64) (Entry, bool) {
+func (st *memoryStore) entry(seq uint64) (Entry, bool) {
 	i, found := st.index(seq)
 	if !found {
 		return Entry{Position: at(seq)}, false
@@ -86,34 +95,34 @@ func (st *scriptStore) entry(seq uint64) (Entry, bool) {
 	return st.log[i], true
 }
 
-func (st *scriptStore) after(seq uint64, limit int) []Entry {
+func (st *memoryStore) after(seq uint64, limit int) []Entry {
 	i, _ := st.index(seq + 1)
 	rest := st.log[i:]
 	return slices.Clone(rest[:min(limit, len(rest))])
 }
 
-func (st *scriptStore) trim(upTo uint64) {
+func (st *memoryStore) trim(upTo uint64) {
 	st.log = slices.DeleteFunc(st.log, func(e Entry) bool { return e.Sequence <= upTo })
 }
 
 // append stores a message at the end of the log, once if it has an identity.
-func (st *scriptStore) append(e Persist, now time.Time) (seq uint64, duplicate bool) {
+func (st *memoryStore) append(e Persist, now time.Time) Result {
 	for _, old := range st.log {
 		if e.ID != "" && old.ID == e.ID {
-			return old.Sequence, true
+			return Result{Token: e.Token, Sequence: old.Sequence, Duplicate: true}
 		}
 	}
 	m := *e.Message
 	m.PublishedAt = now
-	seq = st.head() + 1
-	st.put(Entry{Position: at(seq), Message: &m, ID: e.ID})
-	return seq, false
+	at := at(st.head() + 1)
+	st.put(Entry{Position: at, Message: &m, ID: e.ID})
+	return Result{Token: e.Token, Sequence: at.Sequence}
 }
 
-// ids are the identities of messages that the log holds.
-func (st *scriptStore) ids() (ids []string) {
+// ids are the identities of messages that the log holds after a sequence.
+func (st *memoryStore) ids(after uint64) (ids []string) {
 	for _, e := range st.log {
-		if e.ID != "" {
+		if e.ID != "" && e.Sequence > after {
 			ids = append(ids, e.ID)
 		}
 	}
@@ -121,7 +130,7 @@ func (st *scriptStore) ids() (ids []string) {
 }
 
 // retained are the retained messages that match a filter.
-func (st *scriptStore) retained(filter string) (list []Entry) {
+func (st *memoryStore) retained(filter string) (list []Entry) {
 	for _, e := range st.log {
 		if e.Message == nil || !e.Message.Retain || e.Sequence > st.handed {
 			continue
@@ -135,7 +144,7 @@ func (st *scriptStore) retained(filter string) (list []Entry) {
 }
 
 // show prints what is durable, as a reader of the documents finds it.
-func (st *scriptStore) show(now time.Time) string {
+func (st *memoryStore) show(now time.Time) string {
 	var b strings.Builder
 	if st.record == nil {
 		b.WriteString("no record\n")
