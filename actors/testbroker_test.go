@@ -3,7 +3,6 @@ package actors
 import (
 	"bytes"
 	"context"
-	"errors"
 	"log/slog"
 	"net"
 	"strings"
@@ -169,9 +168,7 @@ func (b *testBroker) crash() *sessionstest.Storage {
 	after := b.storage.Crash()
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if err := b.Shutdown(ctx); err != nil && !errors.Is(err, context.Canceled) {
-		b.t.Errorf("shutdown after the crash: %v", err)
-	}
+	_ = b.Shutdown(ctx) // it can store nothing any more
 	return after
 }
 
