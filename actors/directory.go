@@ -47,6 +47,8 @@ type directoryEntry struct {
 	// posted counts the attaches and wakes posted to the actor: it may go only when it has handled them all.
 	posted uint64
 	stored bool
+	// settled: what this start found out about the session's past is in its documents, or there was nothing.
+	settled bool
 	// scanFrom, if not 0, is where a log scan has to look for messages that the session's documents may not know.
 	scanFrom uint64
 	// ghosts are the router's members of actors that gave the session up: they hold the checkpoint where those left it,
@@ -86,7 +88,7 @@ func (d *directory) connect(c *connection, m *attach) {
 func (d *directory) actorOf(s *directoryShard, clientID string) *sessionRef {
 	e := s.entries[clientID]
 	if e == nil {
-		e = &directoryEntry{}
+		e = &directoryEntry{settled: true}
 		s.entries[clientID] = e
 	}
 	if e.ref == nil {
@@ -124,7 +126,7 @@ func (d *directory) release(clientID string, ref *sessionRef, handled uint64, st
 		return false
 	}
 	d.forget(s, clientID, e)
-	e.scanFrom = 0
+	e.scanFrom, e.settled = 0, true
 	if stored {
 		e.stored = true
 		s.entries[clientID] = e
@@ -156,12 +158,12 @@ func (d *directory) failed(clientID string, ref *sessionRef, scanFrom uint64, gh
 }
 
 // know enters a session that storage holds, at start.
-func (d *directory) know(clientID string, deadline time.Time) {
+func (d *directory) know(clientID string, deadline time.Time, settled bool) {
 	s := d.shard(clientID)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.entries[clientID] == nil {
-		e := &directoryEntry{stored: true}
+		e := &directoryEntry{stored: true, settled: settled}
 		s.entries[clientID] = e
 		d.arm(clientID, e, deadline)
 	}
@@ -177,13 +179,23 @@ func (d *directory) wake(clientID string) {
 	}
 }
 
-// settled reports whether a session that was woken needs no more looking after: it is parked, gone, or has a client.
+// settled reports whether what this start found out about a session's past is in its documents, or the session is gone.
 func (d *directory) settled(clientID string) bool {
 	s := d.shard(clientID)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e := s.entries[clientID]
-	return e == nil || e.ref == nil || e.posted > 1
+	return e == nil || e.settled
+}
+
+// claimed notes that a session has a client again, so that its documents were written by this boot.
+func (d *directory) claimed(clientID string) {
+	s := d.shard(clientID)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if e := s.entries[clientID]; e != nil {
+		e.settled = true
+	}
 }
 
 // parked reports whether a session is stored and has no actor.

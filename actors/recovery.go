@@ -145,7 +145,7 @@ func (b *Broker) enter(f found) {
 			unsettled = append(unsettled, s.clientID)
 			deadline = time.Time{}
 		}
-		b.directory.know(s.clientID, deadline)
+		b.directory.know(s.clientID, deadline, !s.unsettled)
 		if s.queued && !s.unsettled {
 			b.parking.park(s.clientID)
 		}

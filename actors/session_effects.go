@@ -70,6 +70,9 @@ func (a *sessionActor) send(e sessions.Send) {
 		a.publishes++
 	case *mqttcodec.Connack:
 		a.connection.answered.Store(true)
+		if !p.Reason.Failed() {
+			a.broker.directory.claimed(a.clientID)
+		}
 		a.log.Debug("client connected", "connection", e.Connection, "session_present", p.SessionPresent)
 	}
 	a.packets = append(a.packets, e.Packet)
