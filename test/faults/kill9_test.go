@@ -14,7 +14,7 @@ import (
 	"dunlin/test/harness"
 )
 
-// defaultRounds keeps go test ./... short; make kill9 sets KILL9_ROUNDS to many more.
+// defaultRounds keeps go test ./... short; make kill9 sets DUNLIN_KILL9_ROUNDS to many more.
 const defaultRounds = 3
 
 // endTopic carries the markers behind the last message of each publisher.
@@ -138,21 +138,21 @@ func TestKill9Loop(t *testing.T) {
 func environment(t *testing.T) (rounds int, seed uint64) {
 	t.Helper()
 	rounds, seed = defaultRounds, rand.Uint64()
-	if value := os.Getenv("KILL9_ROUNDS"); value != "" {
+	if value := os.Getenv("DUNLIN_KILL9_ROUNDS"); value != "" {
 		n, err := strconv.Atoi(value)
 		if err != nil {
 			t.Fatal(err)
 		}
 		rounds = n
 	}
-	if value := os.Getenv("KILL9_SEED"); value != "" {
+	if value := os.Getenv("DUNLIN_KILL9_SEED"); value != "" {
 		n, err := strconv.ParseUint(value, 10, 64)
 		if err != nil {
 			t.Fatal(err)
 		}
 		seed = n
 	}
-	t.Logf("KILL9_ROUNDS=%d KILL9_SEED=%d", rounds, seed)
+	t.Logf("DUNLIN_KILL9_ROUNDS=%d DUNLIN_KILL9_SEED=%d", rounds, seed)
 	return rounds, seed
 }
 

@@ -194,13 +194,11 @@ func (p *process) stop() (time.Duration, error) {
 		}
 		return time.Since(begin), fmt.Errorf("the broker did not exit within %v", limit)
 	}
-	var exit *exec.ExitError
-	if errors.As(p.err, &exit) {
-		return time.Since(begin), fmt.Errorf("the broker exited with %v", exit)
+	if p.err != nil {
+		return time.Since(begin), fmt.Errorf("the broker ended badly: %w", p.err)
 	}
-	return time.Since(begin), p.err
+	return time.Since(begin), nil
 }
-
 
 // For is the broker as a subtest uses it that did not start it: what goes wrong fails the subtest.
 func (b *Broker) For(t testing.TB) *Broker {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -78,44 +79,44 @@ func readResent(t *testing.T, r *harness.Raw) resent {
 // load keeps a broker busy with QoS 1 and 2 traffic of other clients until its connections break or end is called.
 type load struct {
 	publisher, subscriber *harness.Raw
-	done                  chan error
+	running               sync.WaitGroup
 }
 
 func startLoad(t *testing.T, b *harness.Broker) *load {
 	l := &load{
 		publisher:  b.ConnectRaw(t, harness.PersistentConnect(mqttcodec.V5, "load-publisher")),
 		subscriber: b.ConnectRaw(t, harness.PersistentConnect(mqttcodec.V311, "load-subscriber")),
-		done:       make(chan error, 2),
 	}
 	l.subscriber.Subscribe(harness.Filter("load/#", 2))
-	go func() {
+	broken := make(chan error, 2)
+	l.running.Go(func() {
 		for {
 			err := errors.Join(l.publisher.TryPublishAll(harness.Messages("load/1", 1, "", 100)), l.publisher.TryPublishAll(harness.Messages("load/2", 2, "", 100)))
 			if err != nil {
-				l.done <- err
+				broken <- err
 				return
 			}
 		}
-	}()
+	})
 	flowing := make(chan struct{})
-	go func() {
+	l.running.Go(func() {
 		for n := 0; ; n++ {
 			p, err := l.subscriber.TryRead()
 			if err == nil {
 				err = answer(l.subscriber, p)
 			}
 			if err != nil {
-				l.done <- err
+				broken <- err
 				return
 			}
 			if n == 100 {
 				close(flowing)
 			}
 		}
-	}()
+	})
 	select {
 	case <-flowing:
-	case err := <-l.done:
+	case err := <-broken:
 		t.Fatalf("the load broke down: %v", err)
 	}
 	return l
@@ -141,8 +142,7 @@ func answer(r *harness.Raw, p mqttcodec.Packet) error {
 func (l *load) end() {
 	l.publisher.Drop()
 	l.subscriber.Drop()
-	<-l.done
-	<-l.done
+	l.running.Wait()
 }
 
 // What the client has not acknowledged comes again after the restart: same identifiers, DUP, original order, before
@@ -266,9 +266,9 @@ func TestS03QoS2IdentifiersSurviveKillAtAnyInstant(t *testing.T) {
 			c := b.ConnectRaw(t, harness.PersistentConnect(mqttcodec.V5, "q2"))
 			c.Subscribe(harness.Filter("q2", 2))
 			publisher := b.ConnectRaw(t, harness.CleanConnect(mqttcodec.V5, "publisher"))
-			published := make(chan error, 1)
 			const n = 200
-			go func() { published <- publisher.TryPublishAll(harness.Messages("q2", 2, "", n)) }()
+			var publishing sync.WaitGroup
+			publishing.Go(func() { _ = publisher.TryPublishAll(harness.Messages("q2", 2, "", n)) }) // cut off by the kill
 
 			device := newQoS2Device()
 			for len(device.delivered) < seen {
@@ -276,7 +276,7 @@ func TestS03QoS2IdentifiersSurviveKillAtAnyInstant(t *testing.T) {
 				device.take(t, c, c.Read(), len(device.delivered)%4 != 0 || len(device.delivered) > 80)
 			}
 			b.Kill()
-			<-published
+			publishing.Wait()
 			device.drain(t, c)
 			b.Up()
 

@@ -100,3 +100,19 @@ func TestSIGTERMDoesNotWaitForClients(t *testing.T) {
 	publisher.Publish(mqttcodec.Publish{Topic: "sync", QoS: 1})
 	b.Stop() // checks code and time
 }
+
+// The broker ends in time also when SIGTERM finds it in the middle of something: a session being read, a connection
+// just gone, the recovery after a kill not over.
+func TestSIGTERMRightAfterStartEndsInTime(t *testing.T) {
+	t.Parallel()
+	b := harness.Start(t)
+	c := b.ConnectRaw(t, harness.PersistentConnect(mqttcodec.V5, "c"))
+	c.Subscribe(harness.Filter("a", 1))
+	for range 8 {
+		b.Restart(harness.Kill9, c)
+		c = b.Resume(t, mqttcodec.V5, "c")
+		c.Drop()
+		b.Restart(harness.Term)
+		c = b.Resume(t, mqttcodec.V5, "c")
+	}
+}

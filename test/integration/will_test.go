@@ -58,7 +58,7 @@ func TestWillIsPublishedUnlessDisconnected(t *testing.T) {
 }
 
 // A will waits for its delay or the end of the session, whichever is first; a client that is back in time has none.
-// [MQTT-3.1.3-9] (3.1.3.2.2)
+// [MQTT-3.1.3-9].
 func TestWillDelay(t *testing.T) {
 	t.Parallel()
 	b, watcher := startWatched(t)
