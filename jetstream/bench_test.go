@@ -196,7 +196,7 @@ func benchmarkFetch(b *testing.B, matching int, filters []string) {
 		var q sessions.Queue
 		for left, queued := b.N, 0; left > 0; {
 			if queued <= 0 {
-				q, queued = openQueue(b, ctx, s.Queues(), "c", 0, filters...), matching
+				q, queued = openQueue(ctx, b, s.Queues(), "c", 0, filters...), matching
 			}
 			entries, err := q.Fetch(ctx, 64)
 			if err != nil || len(entries) == 0 {
@@ -219,7 +219,7 @@ func BenchmarkOpenQueue(b *testing.B) {
 	ctx := context.Background()
 	measure(b, func() {
 		for i := range b.N {
-			openQueue(b, ctx, s.Queues(), fmt.Sprint("c", i), 99_000, fmt.Sprintf("bench/%d/#", i%1000))
+			openQueue(ctx, b, s.Queues(), fmt.Sprint("c", i), 99_000, fmt.Sprintf("bench/%d/#", i%1000))
 		}
 	})
 }

@@ -150,6 +150,7 @@ func TestTrimmedMessagesArePassedOverAndCounted(t *testing.T) {
 }
 
 func TestRecreatedLogIsReadFromItsStart(t *testing.T) {
+	t.Parallel()
 	n, s := newStorage(t)
 	js := newJS(t, n.Conn)
 	ctx := testContext(t)
@@ -194,9 +195,20 @@ func TestRecreatedLogIsReadFromItsStart(t *testing.T) {
 	if now, moved, err := s.Log().Resolve(ctx, entries[2].Position); err != nil || moved {
 		t.Errorf("new position became %+v %v, %v", now, moved, err)
 	}
+	stream, err := js.Stream(ctx, "MQTT")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := stream.DeleteMsg(ctx, 3); err != nil {
+		t.Fatal(err)
+	}
+	if now, moved, err := s.Log().Resolve(ctx, old[2].Position); err != nil || !moved || now.Sequence != 0 {
+		t.Errorf("old position at a trimmed message became %+v %v, %v", now, moved, err)
+	}
 }
 
 func TestReaderSurvivesTheLossOfItsConsumer(t *testing.T) {
+	t.Parallel()
 	n, s := newStorage(t)
 	js := newJS(t, n.Conn)
 	ctx := testContext(t)
@@ -321,6 +333,7 @@ func TestOversizeIsRejected(t *testing.T) {
 
 // TestStalledReaderLosesNothing: more small messages arrive than fit what waits for the reader.
 func TestStalledReaderLosesNothing(t *testing.T) {
+	t.Parallel()
 	_, s := newStorage(t)
 	const n = 150_000
 	sink := make(jetstreamtest.Sink, 4096)

@@ -127,6 +127,7 @@ func TestKVClientsReadAndWriteRetainedMessages(t *testing.T) {
 }
 
 func TestRetainedMessageAndTombstoneEndWithTheirTTL(t *testing.T) {
+	t.Parallel()
 	n := jetstreamtest.StartNATS(t)
 	c := testConfig()
 	c.TombstoneTTL = time.Second

@@ -55,8 +55,8 @@ func TestTenThousandSessions(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("opening %d queues took %v", queues, time.Since(begin))
-	q := openQueue(t, ctx, s.Queues(), "client-7", 50, "a", "client/7")
-	if got := fetchAll(t, ctx, q, 100); len(got) != 50 {
+	q := openQueue(ctx, t, s.Queues(), "client-7", 50, "a", "client/7")
+	if got := fetchAll(ctx, t, q, 100); len(got) != 50 {
 		t.Errorf("fetched %d", len(got))
 	}
 

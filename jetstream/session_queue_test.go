@@ -18,7 +18,7 @@ import (
 )
 
 // fetchAll empties a queue and returns the sequences.
-func fetchAll(t testing.TB, ctx context.Context, q sessions.Queue, batch int) []uint64 {
+func fetchAll(ctx context.Context, t testing.TB, q sessions.Queue, batch int) []uint64 {
 	t.Helper()
 	var got []uint64
 	for {
@@ -38,7 +38,7 @@ func fetchAll(t testing.TB, ctx context.Context, q sessions.Queue, batch int) []
 	}
 }
 
-func openQueue(t testing.TB, ctx context.Context, queues sessions.Queues, clientID string, after uint64, filters ...string) sessions.Queue {
+func openQueue(ctx context.Context, t testing.TB, queues sessions.Queues, clientID string, after uint64, filters ...string) sessions.Queue {
 	t.Helper()
 	q, err := queues.Open(ctx, clientID, filters, after)
 	if err != nil {
@@ -61,7 +61,7 @@ func TestQueueHoldsWhatMatchesAfterItsPosition(t *testing.T) {
 	for i := range 300 {
 		jetstreamtest.Append(t, s.Log(), jetstreamtest.Message([]string{"a/b", "a", "other"}[i%3], fmt.Sprint(i)))
 	}
-	q := openQueue(t, ctx, s.Queues(), "c", 0, "a/#", "+/b", "a/b")
+	q := openQueue(ctx, t, s.Queues(), "c", 0, "a/#", "+/b", "a/b")
 	want := slices.DeleteFunc(count(1, 300), func(i uint64) bool { return i%3 == 0 })
 	if pending, err := q.Pending(ctx); err != nil || pending != 200 {
 		t.Errorf("%d pending, %v", pending, err)
@@ -70,18 +70,18 @@ func TestQueueHoldsWhatMatchesAfterItsPosition(t *testing.T) {
 	if err != nil || len(entries) != 10 || entries[9].QueuedAfter != 190 || string(entries[1].Message.Payload) != "1" {
 		t.Fatalf("fetched %v, %v", entries, err)
 	}
-	if got := fetchAll(t, ctx, q, 64); !slices.Equal(got, want[10:]) {
+	if got := fetchAll(ctx, t, q, 64); !slices.Equal(got, want[10:]) {
 		t.Errorf("fetched %v", got)
 	}
 	// Opened again it stands where it is told to, also before what it has handed out, and with other filters.
 	for _, after := range []uint64{0, 100, 299, 300, 50} {
-		q = openQueue(t, ctx, s.Queues(), "c", after, "#")
-		if got := fetchAll(t, ctx, q, 1000); !slices.Equal(got, count(after+1, 300)) {
+		q = openQueue(ctx, t, s.Queues(), "c", after, "#")
+		if got := fetchAll(ctx, t, q, 1000); !slices.Equal(got, count(after+1, 300)) {
 			t.Errorf("after %d: fetched %v", after, got)
 		}
 	}
-	q = openQueue(t, ctx, s.Queues(), "c", 0, "other")
-	if got := fetchAll(t, ctx, q, 100); len(got) != 100 || got[0] != 3 {
+	q = openQueue(ctx, t, s.Queues(), "c", 0, "other")
+	if got := fetchAll(ctx, t, q, 100); len(got) != 100 || got[0] != 3 {
 		t.Errorf("fetched %v", got)
 	}
 }
@@ -92,9 +92,9 @@ func TestEmptyFetchProvesThatNothingIsLeft(t *testing.T) {
 	// Other consumers and other messages keep the server from noticing ours at once.
 	var queues []sessions.Queue
 	for i := range 200 {
-		queues = append(queues, openQueue(t, ctx, s.Queues(), fmt.Sprint("other-", i), 0, "#"))
+		queues = append(queues, openQueue(ctx, t, s.Queues(), fmt.Sprint("other-", i), 0, "#"))
 	}
-	q := openQueue(t, ctx, s.Queues(), "c", 0, "a/+", "b")
+	q := openQueue(ctx, t, s.Queues(), "c", 0, "a/+", "b")
 	noise, stop := context.WithCancel(ctx)
 	var group sync.WaitGroup
 	group.Go(func() {
@@ -125,20 +125,20 @@ func TestQueueIsRebuiltWhenTheServerForgetsIt(t *testing.T) {
 	for i := range 20 {
 		jetstreamtest.Append(t, s.Log(), jetstreamtest.Message("a", fmt.Sprint(i)))
 	}
-	q := openQueue(t, ctx, s.Queues(), "c", 0, "a")
+	q := openQueue(ctx, t, s.Queues(), "c", 0, "a")
 	if entries, err := q.Fetch(ctx, 5); err != nil || len(entries) != 5 {
 		t.Fatalf("fetched %v, %v", entries, err)
 	}
 	n.Restart()
 	eventually(t, "connected", n.Conn.IsConnected)
-	if got := fetchAll(t, ctx, q, 100); !slices.Equal(got, count(6, 20)) {
+	if got := fetchAll(ctx, t, q, 100); !slices.Equal(got, count(6, 20)) {
 		t.Errorf("after a restart: %v", got)
 	}
 	if err := newJS(t, n.Conn).DeleteConsumer(ctx, "MQTT", "dunlin-s-c"); err != nil {
 		t.Fatal(err)
 	}
 	jetstreamtest.Append(t, s.Log(), jetstreamtest.Message("a", "20"))
-	if got := fetchAll(t, ctx, q, 100); !slices.Equal(got, count(21, 21)) {
+	if got := fetchAll(ctx, t, q, 100); !slices.Equal(got, count(21, 21)) {
 		t.Errorf("after it was deleted: %v", got)
 	}
 }
@@ -149,7 +149,7 @@ func TestQueueRecoversWhatOthersTookOut(t *testing.T) {
 	for i := range 20 {
 		jetstreamtest.Append(t, s.Log(), jetstreamtest.Message("a", fmt.Sprint(i)))
 	}
-	q := openQueue(t, ctx, s.Queues(), "c", 0, "a")
+	q := openQueue(ctx, t, s.Queues(), "c", 0, "a")
 	if entries, err := q.Fetch(ctx, 5); err != nil || len(entries) != 5 {
 		t.Fatalf("fetched %v, %v", entries, err)
 	}
@@ -160,7 +160,7 @@ func TestQueueRecoversWhatOthersTookOut(t *testing.T) {
 	if _, err := consumer.Next(); err != nil {
 		t.Fatal(err)
 	}
-	if got := fetchAll(t, ctx, q, 7); !slices.Equal(got, count(6, 20)) {
+	if got := fetchAll(ctx, t, q, 7); !slices.Equal(got, count(6, 20)) {
 		t.Errorf("fetched %v", got)
 	}
 	if s.Stats().QueueResets.Load() != 1 {
@@ -171,7 +171,7 @@ func TestQueueRecoversWhatOthersTookOut(t *testing.T) {
 	if _, err := consumer.Next(); err != nil {
 		t.Fatal(err)
 	}
-	if got := fetchAll(t, ctx, q, 7); !slices.Equal(got, count(21, 21)) {
+	if got := fetchAll(ctx, t, q, 7); !slices.Equal(got, count(21, 21)) {
 		t.Errorf("fetched %v", got)
 	}
 }
@@ -182,7 +182,7 @@ func TestFetchThatIsCancelledLosesNothing(t *testing.T) {
 	for i := range 50 {
 		jetstreamtest.Append(t, s.Log(), jetstreamtest.Message("a", fmt.Sprint(i)))
 	}
-	q := openQueue(t, ctx, s.Queues(), "c", 0, "a")
+	q := openQueue(ctx, t, s.Queues(), "c", 0, "a")
 	var got []uint64
 	for i := range 20 {
 		short, cancel := context.WithTimeout(ctx, time.Duration(i)*20*time.Microsecond)
@@ -192,7 +192,7 @@ func TestFetchThatIsCancelledLosesNothing(t *testing.T) {
 			got = append(got, e.Sequence)
 		}
 	}
-	if got = append(got, fetchAll(t, ctx, q, 10)...); !slices.Equal(got, count(1, 50)) {
+	if got = append(got, fetchAll(ctx, t, q, 10)...); !slices.Equal(got, count(1, 50)) {
 		t.Errorf("fetched %v", got)
 	}
 }
@@ -220,7 +220,7 @@ func TestRemovedQueueIsGone(t *testing.T) {
 	n, s := newStorage(t)
 	ctx := testContext(t)
 	id := "a client/with ü. and * in " + strings.Repeat("x", 300)
-	openQueue(t, ctx, s.Queues(), id, 0, "a")
+	openQueue(ctx, t, s.Queues(), id, 0, "a")
 	for range 2 {
 		if err := s.Queues().Remove(ctx, id); err != nil {
 			t.Fatal(err)
@@ -241,7 +241,7 @@ func TestQueueLengthIsVisibleToNATSClients(t *testing.T) {
 	for i := range 30 {
 		jetstreamtest.Append(t, s.Log(), jetstreamtest.Message("a", fmt.Sprint(i)))
 	}
-	openQueue(t, ctx, s.Queues(), "client 1", 10, "a", "#")
+	openQueue(ctx, t, s.Queues(), "client 1", 10, "a", "#")
 	plain, err := nats.Connect("", nats.InProcessServer(n))
 	if err != nil {
 		t.Fatal(err)
@@ -269,7 +269,7 @@ func TestQueueOfAnotherKindIsMadeAnew(t *testing.T) {
 	if _, err := newJS(t, n.Conn).CreateConsumer(ctx, "MQTT", old); err != nil {
 		t.Fatal(err)
 	}
-	if got := fetchAll(t, ctx, openQueue(t, ctx, s.Queues(), "c", 0, "a"), 10); !slices.Equal(got, count(1, 1)) {
+	if got := fetchAll(ctx, t, openQueue(ctx, t, s.Queues(), "c", 0, "a"), 10); !slices.Equal(got, count(1, 1)) {
 		t.Errorf("fetched %v", got)
 	}
 }

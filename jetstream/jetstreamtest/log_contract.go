@@ -17,7 +17,7 @@ import (
 func LogContract(t *testing.T, open func(testing.TB) sessions.Log) {
 	for _, test := range []struct {
 		name string
-		run  func(*testing.T, context.Context, sessions.Log)
+		run  func(*testing.T, sessions.Log)
 	}{
 		{"EmptyLog", testEmptyLog},
 		{"AppendKeepsTheOrderOfACaller", testAppendOrder},
@@ -30,9 +30,7 @@ func LogContract(t *testing.T, open func(testing.TB) sessions.Log) {
 		{"PositionHolds", testPositionHolds},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-			defer cancel()
-			test.run(t, ctx, open(t))
+			test.run(t, open(t))
 		})
 	}
 }
@@ -125,7 +123,8 @@ func (tail *Tail) Count(n int) []sessions.Entry {
 	return tail.Until(func(e []sessions.Entry) bool { return len(e) >= n })
 }
 
-func testEmptyLog(t *testing.T, ctx context.Context, log sessions.Log) {
+func testEmptyLog(t *testing.T, log sessions.Log) {
+	ctx := t.Context()
 	last, err := log.Last(ctx)
 	if err != nil || last != (sessions.Position{}) {
 		t.Errorf("last %+v, %v", last, err)
@@ -147,7 +146,7 @@ func testEmptyLog(t *testing.T, ctx context.Context, log sessions.Log) {
 	}
 }
 
-func testAppendOrder(t *testing.T, ctx context.Context, log sessions.Log) {
+func testAppendOrder(t *testing.T, log sessions.Log) {
 	const callers, each = 8, 3000
 	tail := StartTail(t, log, 0)
 	sinks := make([]Sink, callers)
@@ -186,7 +185,8 @@ func testAppendOrder(t *testing.T, ctx context.Context, log sessions.Log) {
 	}
 }
 
-func testMessagesWhole(t *testing.T, ctx context.Context, log sessions.Log) {
+func testMessagesWhole(t *testing.T, log sessions.Log) {
+	ctx := t.Context()
 	want := &sessions.Message{
 		Topic: "a/b c/é/", Payload: []byte{0, 1, '\r', '\n', 255}, QoS: 2, Retain: true, Publisher: "p\r\n",
 		Properties: mqttcodec.MessageProperties{
@@ -232,7 +232,7 @@ func testMessagesWhole(t *testing.T, ctx context.Context, log sessions.Log) {
 	}
 }
 
-func testIDOnce(t *testing.T, ctx context.Context, log sessions.Log) {
+func testIDOnce(t *testing.T, log sessions.Log) {
 	sink := make(Sink, 3)
 	log.Append(Message("a", "1"), "one", sink, 1)
 	log.Append(Message("a", "1"), "one", sink, 2)
@@ -243,7 +243,7 @@ func testIDOnce(t *testing.T, ctx context.Context, log sessions.Log) {
 	}
 }
 
-func testTooLong(t *testing.T, ctx context.Context, log sessions.Log) {
+func testTooLong(t *testing.T, log sessions.Log) {
 	sink := make(Sink, 2)
 	log.Append(Message(string(bytes.Repeat([]byte("x"), 65535)), "1"), "", sink, 1)
 	if r := sink.Next(t); !errors.Is(r.Err, sessions.ErrRejected) || r.Token != 1 {
@@ -254,7 +254,7 @@ func testTooLong(t *testing.T, ctx context.Context, log sessions.Log) {
 	}
 }
 
-func testTailAfter(t *testing.T, ctx context.Context, log sessions.Log) {
+func testTailAfter(t *testing.T, log sessions.Log) {
 	for i := range 10 {
 		Append(t, log, Message("a", fmt.Sprint(i)))
 	}
@@ -267,7 +267,7 @@ func testTailAfter(t *testing.T, ctx context.Context, log sessions.Log) {
 	}
 }
 
-func testScan(t *testing.T, ctx context.Context, log sessions.Log) {
+func testScan(t *testing.T, log sessions.Log) {
 	const n = 1700 // more than one request brings
 	messages := make([]*sessions.Message, n)
 	for i := range messages {
@@ -276,7 +276,7 @@ func testScan(t *testing.T, ctx context.Context, log sessions.Log) {
 	Append(t, log, messages...)
 	for _, r := range []struct{ after, upTo, want uint64 }{{0, n, n}, {0, n + 100, n}, {10, 20, 10}, {20, 20, 0}, {n, n + 5, 0}, {n - 1, n, 1}, {5, 4, 0}} {
 		next := r.after + 1
-		err := log.Scan(ctx, r.after, r.upTo, func(e sessions.Entry) {
+		err := log.Scan(t.Context(), r.after, r.upTo, func(e sessions.Entry) {
 			if e.Sequence != next || string(e.Message.Payload) != fmt.Sprint(next-1) {
 				t.Fatalf("scanned %+v, want %d", e, next)
 			}
@@ -288,15 +288,16 @@ func testScan(t *testing.T, ctx context.Context, log sessions.Log) {
 	}
 }
 
-func testLoad(t *testing.T, ctx context.Context, log sessions.Log) {
+func testLoad(t *testing.T, log sessions.Log) {
 	Append(t, log, Message("a", "1"), Message("a", "2"), Message("a", "3"))
-	entries, err := log.Load(ctx, []uint64{3, 99, 1})
+	entries, err := log.Load(t.Context(), []uint64{3, 99, 1})
 	if err != nil || len(entries) != 2 || entries[0].Sequence != 3 || entries[1].Sequence != 1 || string(entries[1].Message.Payload) != "1" {
 		t.Errorf("loaded %+v, %v", entries, err)
 	}
 }
 
-func testPositionHolds(t *testing.T, ctx context.Context, log sessions.Log) {
+func testPositionHolds(t *testing.T, log sessions.Log) {
+	ctx := t.Context()
 	Append(t, log, Message("a", "1"), Message("a", "2"))
 	entries := StartTail(t, log, 0).Count(2)
 	for _, p := range []sessions.Position{entries[0].Position, entries[1].Position, {Sequence: 2}} {

@@ -1,7 +1,6 @@
 package jetstreamtest
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -15,7 +14,7 @@ import (
 func StoreContract(t *testing.T, open func(testing.TB) sessions.Store) {
 	for _, test := range []struct {
 		name string
-		run  func(*testing.T, context.Context, sessions.Store)
+		run  func(*testing.T, sessions.Store)
 	}{
 		{"AbsentSessionLoadsEmpty", testAbsent},
 		{"SavedDocumentsAreLoaded", testSaved},
@@ -28,30 +27,28 @@ func StoreContract(t *testing.T, open func(testing.TB) sessions.Store) {
 		{"CheckpointsAreKeptByBoot", testCheckpoints},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-			defer cancel()
-			test.run(t, ctx, open(t))
+			test.run(t, open(t))
 		})
 	}
 }
 
-func load(t *testing.T, ctx context.Context, s sessions.Store, clientID string) sessions.Stored {
+func load(t *testing.T, s sessions.Store, clientID string) sessions.Stored {
 	t.Helper()
-	stored, err := s.Load(ctx, clientID)
+	stored, err := s.Load(t.Context(), clientID)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return stored
 }
 
-func testAbsent(t *testing.T, ctx context.Context, s sessions.Store) {
-	stored := load(t, ctx, s, "nobody")
+func testAbsent(t *testing.T, s sessions.Store) {
+	stored := load(t, s, "nobody")
 	if stored.ClientID != "nobody" || stored.Record != nil || stored.Journal != nil || stored.RecordRevision != 0 || stored.JournalRevision != 0 {
 		t.Errorf("stored %+v", stored)
 	}
 }
 
-func testSaved(t *testing.T, ctx context.Context, s sessions.Store) {
+func testSaved(t *testing.T, s sessions.Store) {
 	sink := make(Sink, 2)
 	s.SaveRecord("c", []byte("r1"), 0, sink, 1)
 	record := sink.Must(t)
@@ -60,19 +57,19 @@ func testSaved(t *testing.T, ctx context.Context, s sessions.Store) {
 	if record.Token != 1 || journal.Token != 2 {
 		t.Errorf("tokens %d %d", record.Token, journal.Token)
 	}
-	stored := load(t, ctx, s, "c")
+	stored := load(t, s, "c")
 	if string(stored.Record) != "r1" || string(stored.Journal) != "j1" || stored.RecordRevision != record.Sequence || stored.JournalRevision != journal.Sequence {
 		t.Errorf("stored %+v", stored)
 	}
 	s.SaveRecord("c", []byte("r2"), record.Sequence, sink, 3)
 	record = sink.Must(t)
-	stored = load(t, ctx, s, "c")
+	stored = load(t, s, "c")
 	if string(stored.Record) != "r2" || string(stored.Journal) != "j1" || stored.RecordRevision != record.Sequence {
 		t.Errorf("stored %+v", stored)
 	}
 }
 
-func testStale(t *testing.T, ctx context.Context, s sessions.Store) {
+func testStale(t *testing.T, s sessions.Store) {
 	sink := make(Sink, 4)
 	s.SaveRecord("c", []byte("r1"), 0, sink, 1)
 	first := sink.Must(t).Sequence
@@ -92,19 +89,19 @@ func testStale(t *testing.T, ctx context.Context, s sessions.Store) {
 	if r := sink.Next(t); !errors.Is(r.Err, sessions.ErrConflict) {
 		t.Errorf("journal over nothing: %+v", r)
 	}
-	if stored := load(t, ctx, s, "c"); string(stored.Journal) != "j1" || stored.JournalRevision != journal {
+	if stored := load(t, s, "c"); string(stored.Journal) != "j1" || stored.JournalRevision != journal {
 		t.Errorf("stored %+v", stored)
 	}
 	s.SaveRecord("c", []byte("late"), 0, sink, 4)
 	if r := sink.Next(t); !errors.Is(r.Err, sessions.ErrConflict) {
 		t.Errorf("record over nothing: %+v", r)
 	}
-	if stored := load(t, ctx, s, "c"); string(stored.Record) != "r2" {
+	if stored := load(t, s, "c"); string(stored.Record) != "r2" {
 		t.Errorf("stored %+v", stored)
 	}
 }
 
-func testDeleted(t *testing.T, ctx context.Context, s sessions.Store) {
+func testDeleted(t *testing.T, s sessions.Store) {
 	sink := make(Sink, 2)
 	var record, journal uint64
 	for round := range 3 {
@@ -119,7 +116,7 @@ func testDeleted(t *testing.T, ctx context.Context, s sessions.Store) {
 		if deleted.Token != 3 {
 			t.Errorf("token %d", deleted.Token)
 		}
-		stored := load(t, ctx, s, "c")
+		stored := load(t, s, "c")
 		if stored.Record != nil || stored.Journal != nil || stored.RecordRevision != deleted.Sequence || stored.JournalRevision != deleted.JournalSequence {
 			t.Fatalf("round %d: stored %+v after %+v", round, stored, deleted)
 		}
@@ -128,14 +125,14 @@ func testDeleted(t *testing.T, ctx context.Context, s sessions.Store) {
 }
 
 // testDeletedUnknown: who knows that there is no session need not know that there was one.
-func testDeletedUnknown(t *testing.T, ctx context.Context, s sessions.Store) {
+func testDeletedUnknown(t *testing.T, s sessions.Store) {
 	sink := make(Sink, 2)
 	for round := range 3 {
 		s.SaveRecord("c", fmt.Appendf(nil, "r%d", round), 0, sink, 1)
 		record := sink.Must(t)
 		s.SaveJournal("c", fmt.Appendf(nil, "j%d", round), 0, sink, 2)
 		sink.Must(t)
-		if stored := load(t, ctx, s, "c"); string(stored.Record) != fmt.Sprint("r", round) || string(stored.Journal) != fmt.Sprint("j", round) {
+		if stored := load(t, s, "c"); string(stored.Record) != fmt.Sprint("r", round) || string(stored.Journal) != fmt.Sprint("j", round) {
 			t.Fatalf("round %d: stored %+v", round, stored)
 		}
 		s.Delete("c", record.Sequence, sink, 3)
@@ -143,7 +140,7 @@ func testDeletedUnknown(t *testing.T, ctx context.Context, s sessions.Store) {
 	}
 }
 
-func testDeleteStale(t *testing.T, ctx context.Context, s sessions.Store) {
+func testDeleteStale(t *testing.T, s sessions.Store) {
 	sink := make(Sink, 2)
 	s.SaveRecord("c", []byte("r1"), 0, sink, 1)
 	first := sink.Must(t).Sequence
@@ -155,7 +152,7 @@ func testDeleteStale(t *testing.T, ctx context.Context, s sessions.Store) {
 	if r := sink.Next(t); !errors.Is(r.Err, sessions.ErrConflict) {
 		t.Errorf("delete: %+v", r)
 	}
-	if stored := load(t, ctx, s, "c"); string(stored.Record) != "r2" || string(stored.Journal) != "j1" {
+	if stored := load(t, s, "c"); string(stored.Record) != "r2" || string(stored.Journal) != "j1" {
 		t.Errorf("stored %+v", stored)
 	}
 }
@@ -166,7 +163,7 @@ var clientIDs = []string{
 	strings.Repeat("x", 200), strings.Repeat("x", 201), strings.Repeat("x", 202), strings.Repeat("é", 100), strings.Repeat("é", 101),
 }
 
-func testAnyClientID(t *testing.T, ctx context.Context, s sessions.Store) {
+func testAnyClientID(t *testing.T, s sessions.Store) {
 	sink := make(Sink, len(clientIDs))
 	for i, id := range clientIDs {
 		s.SaveRecord(id, []byte("record of "+id), 0, sink, uint64(i))
@@ -175,12 +172,12 @@ func testAnyClientID(t *testing.T, ctx context.Context, s sessions.Store) {
 		sink.Must(t)
 	}
 	for _, id := range clientIDs {
-		if stored := load(t, ctx, s, id); string(stored.Record) != "record of "+id {
+		if stored := load(t, s, id); string(stored.Record) != "record of "+id {
 			t.Errorf("%q: stored %q", id, stored.Record)
 		}
 	}
 	visited := make(map[string]string)
-	if err := s.Each(ctx, func(stored sessions.Stored) { visited[stored.ClientID] = string(stored.Record) }); err != nil {
+	if err := s.Each(t.Context(), func(stored sessions.Stored) { visited[stored.ClientID] = string(stored.Record) }); err != nil {
 		t.Fatal(err)
 	}
 	for _, id := range clientIDs {
@@ -190,7 +187,7 @@ func testAnyClientID(t *testing.T, ctx context.Context, s sessions.Store) {
 	}
 }
 
-func testEach(t *testing.T, ctx context.Context, s sessions.Store) {
+func testEach(t *testing.T, s sessions.Store) {
 	const n = 1500
 	sink := make(Sink, 2*n)
 	revisions := make(map[string]uint64)
@@ -208,7 +205,7 @@ func testEach(t *testing.T, ctx context.Context, s sessions.Store) {
 		sink.Must(t)
 	}
 	visited := make(map[string]bool)
-	err := s.Each(ctx, func(stored sessions.Stored) {
+	err := s.Each(t.Context(), func(stored sessions.Stored) {
 		if visited[stored.ClientID] || stored.Journal != nil || "client-"+string(stored.Record) != stored.ClientID || stored.RecordRevision != revisions[stored.ClientID] {
 			t.Errorf("visited %+v", stored)
 		}
@@ -219,7 +216,8 @@ func testEach(t *testing.T, ctx context.Context, s sessions.Store) {
 	}
 }
 
-func testCheckpoints(t *testing.T, ctx context.Context, s sessions.Store) {
+func testCheckpoints(t *testing.T, s sessions.Store) {
+	ctx := t.Context()
 	at := time.Unix(1700000000, 123456789).UTC()
 	for i := range 3 {
 		for _, boot := range []string{"boot.1", "boot 2"} {
