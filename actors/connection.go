@@ -84,6 +84,9 @@ func (c *connection) encode(m *outbound) {
 		}
 		for _, p := range m.packets {
 			b, err := mqttcodec.Append(*c.buffer, c.version, p)
+			if errors.Is(err, mqttcodec.ErrNoForm) {
+				continue // an older client is told by closing
+			}
 			if err != nil {
 				c.broker.log.Error("packet does not encode", "connection", c.id, "packet", fmt.Sprintf("%T", p), "err", err)
 				continue

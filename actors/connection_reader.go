@@ -186,15 +186,12 @@ func (c *connection) connect(frame []byte) error {
 		return errNotConnect
 	}
 	p, err := mqttcodec.Decode(0, frame)
+	if err != nil {
+		return c.refuseMalformed(frame, err)
+	}
 	packet, ok := p.(*mqttcodec.Connect)
-	if err != nil || !ok {
-		var fault *mqttcodec.ProtocolError
-		if errors.As(err, &fault) && fault.Reason == mqttcodec.UnsupportedProtocolVersion {
-			c.version = mqttcodec.V311
-			c.refuse(fault.Reason) // 0x01 in the old form, which every client can read [MQTT-3.1.2-2]
-			return errRefused
-		}
-		return err
+	if !ok {
+		return errNotConnect
 	}
 	c.version = packet.Version
 	if packet.Properties.AuthenticationMethod.Present {
@@ -215,6 +212,18 @@ func (c *connection) connect(frame []byte) error {
 	}
 	c.broker.directory.connect(c, &attach{connection: c, packet: packet, assigned: assigned})
 	return nil
+}
+
+// refuseMalformed answers a CONNECT that does not decode, if its protocol has a way to say so. [MQTT-3.1.4-1] [MQTT-3.1.2-2]
+func (c *connection) refuseMalformed(frame []byte, err error) error {
+	var fault *mqttcodec.ProtocolError
+	version, ok := mqttcodec.ConnackVersion(frame)
+	if !ok || !errors.As(err, &fault) {
+		return err
+	}
+	c.version = version
+	c.refuse(fault.Reason)
+	return errRefused
 }
 
 var (

@@ -76,7 +76,7 @@ func (d *directory) connect(c *connection, m *attach) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if d.closed.Load() {
-		c.refuse(mqttcodec.ServerShuttingDown)
+		c.refuse(mqttcodec.ServerUnavailable) // CONNACK has no 0x8B
 		return
 	}
 	ref := d.actorOf(s, m.packet.ClientID)

@@ -110,6 +110,7 @@ func (b *Broker) readSessions(ctx context.Context) ([]storedSession, error) {
 		if err != nil {
 			b.stats.brokenRecords.Add(1)
 			b.log.Error("session record passed over", "client", stored.ClientID, "err", err)
+			list = append(list, storedSession{clientID: stored.ClientID}) // known, so that a CONNECT replaces it
 			return
 		}
 		ids := (*b.recovered.ids.Load())[r.Incarnation]
