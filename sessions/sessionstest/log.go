@@ -15,6 +15,8 @@ const (
 	duplicateWindow = 2 * time.Minute
 	// tailBatch is how many entries Tail hands over at once.
 	tailBatch = 1024
+	// maxTopic is the longest topic that is taken, in bytes.
+	maxTopic = 2048
 )
 
 // Log implements sessions.Log.
@@ -94,6 +96,9 @@ func (l *Log) Append(m *sessions.Message, id string, to sessions.Sink, token uin
 	l.s.submit(write{
 		Operation: Operation{Kind: Append, Topic: m.Topic, ID: id}, to: to, token: token,
 		apply: func() sessions.Result {
+			if len(m.Topic) > maxTopic {
+				return sessions.Result{Err: fmt.Errorf("%w: topic too long", sessions.ErrRejected)}
+			}
 			sequence, duplicate := l.s.log.put(m, id)
 			l.s.log.lastAppended = max(l.s.log.lastAppended, sequence)
 			l.s.notify()

@@ -1,7 +1,6 @@
 package sessionstest
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"maps"
@@ -21,14 +20,14 @@ const markerFlag = 1 << 63
 // storeState is what the store holds, under the storage's mu.
 type storeState struct {
 	records, journals documents
-	checkpoints       map[string]sessions.Checkpoint
+	// checkpoints are in the order in which they were last written.
+	checkpoints []sessions.Checkpoint
 }
 
 func newStoreState() storeState {
 	return storeState{
-		records:     documents{docs: map[string]document{}},
-		journals:    documents{docs: map[string]document{}},
-		checkpoints: map[string]sessions.Checkpoint{},
+		records:  documents{docs: map[string]document{}},
+		journals: documents{docs: map[string]document{}},
 	}
 }
 
@@ -36,7 +35,7 @@ func (s *storeState) clone() storeState {
 	return storeState{
 		records:     documents{s.records.last, maps.Clone(s.records.docs)},
 		journals:    documents{s.journals.last, maps.Clone(s.journals.docs)},
-		checkpoints: maps.Clone(s.checkpoints),
+		checkpoints: slices.Clone(s.checkpoints),
 	}
 }
 
@@ -58,6 +57,9 @@ type document struct {
 	revision uint64
 }
 
+// absent reports whether a revision is that of nothing.
+func absent(revision uint64) bool { return revision == 0 || revision&markerFlag != 0 }
+
 func (d document) marker() bool { return d.data == nil && d.revision > 0 }
 
 // seen is the document's revision as a reader gets it.
@@ -68,11 +70,10 @@ func (d document) seen() uint64 {
 	return d.revision
 }
 
-// put replaces the document with the revision expect; nil data leaves a deletion marker.
+// put replaces the document with the revision expect; nil data leaves a deletion marker. Nothing and a marker are the same.
 func (d *documents) put(clientID string, data []byte, expect uint64) sessions.Result {
-	have := d.docs[clientID].revision
-	ended := expect&markerFlag != 0 && have == 0
-	if have != expect&^markerFlag && !ended {
+	have := d.docs[clientID].seen()
+	if have != expect && !(absent(have) && absent(expect)) {
 		return sessions.Result{Err: fmt.Errorf("%w: revision is %d, not %d", sessions.ErrConflict, have, expect)}
 	}
 	d.last++
@@ -91,6 +92,9 @@ func (s *Store) Load(ctx context.Context, clientID string) (sessions.Stored, err
 	s.s.mu.Lock()
 	defer s.s.mu.Unlock()
 	record, journal := s.s.store.records.docs[clientID], s.s.store.journals.docs[clientID]
+	if record.data == nil && journal.data != nil { // its session's deletion was cut short; see SaveRecord
+		journal = document{}
+	}
 	return sessions.Stored{
 		ClientID: clientID,
 		Record:   record.data, RecordRevision: record.seen(),
@@ -98,21 +102,27 @@ func (s *Store) Load(ctx context.Context, clientID string) (sessions.Stored, err
 	}, nil
 }
 
-// SaveRecord implements sessions.Store.
+// SaveRecord implements sessions.Store. A journal without a record is nobody's: whoever makes the record ends it.
 func (s *Store) SaveRecord(clientID string, record []byte, expect uint64, to sessions.Sink, token uint64) {
-	s.save(SaveRecord, &s.s.store.records, clientID, record, expect, to, token)
+	record = append([]byte{}, record...)
+	s.s.submit(write{
+		Operation: Operation{Kind: SaveRecord, ClientID: clientID}, to: to, token: token,
+		apply: func() sessions.Result {
+			r := s.s.store.records.put(clientID, record, expect)
+			if journal := s.s.store.journals.docs[clientID]; r.Err == nil && absent(expect) && journal.data != nil {
+				s.s.store.journals.put(clientID, nil, journal.revision)
+			}
+			return r
+		},
+	})
 }
 
 // SaveJournal implements sessions.Store.
 func (s *Store) SaveJournal(clientID string, journal []byte, expect uint64, to sessions.Sink, token uint64) {
-	s.save(SaveJournal, &s.s.store.journals, clientID, journal, expect, to, token)
-}
-
-func (s *Store) save(k Kind, d *documents, clientID string, data []byte, expect uint64, to sessions.Sink, token uint64) {
-	data = append([]byte{}, bytes.Clone(data)...)
+	journal = append([]byte{}, journal...)
 	s.s.submit(write{
-		Operation: Operation{Kind: k, ClientID: clientID}, to: to, token: token,
-		apply: func() sessions.Result { return d.put(clientID, data, expect) },
+		Operation: Operation{Kind: SaveJournal, ClientID: clientID}, to: to, token: token,
+		apply: func() sessions.Result { return s.s.store.journals.put(clientID, journal, expect) },
 	})
 }
 
@@ -164,7 +174,8 @@ func (s *Store) SaveCheckpoint(ctx context.Context, c sessions.Checkpoint) error
 	if s.s.dead {
 		return fmt.Errorf("%w: crashed", sessions.ErrUnavailable)
 	}
-	s.s.store.checkpoints[c.Boot] = c
+	s.s.store.dropCheckpoint(c.Boot)
+	s.s.store.checkpoints = append(s.s.store.checkpoints, c)
 	return ctx.Err()
 }
 
@@ -175,11 +186,7 @@ func (s *Store) Checkpoints(context.Context) ([]sessions.Checkpoint, error) {
 	}
 	s.s.mu.Lock()
 	defer s.s.mu.Unlock()
-	var all []sessions.Checkpoint
-	for _, boot := range slices.Sorted(maps.Keys(s.s.store.checkpoints)) {
-		all = append(all, s.s.store.checkpoints[boot])
-	}
-	return all, nil
+	return slices.Clone(s.s.store.checkpoints), nil
 }
 
 // DeleteCheckpoint implements sessions.Store.
@@ -189,6 +196,10 @@ func (s *Store) DeleteCheckpoint(_ context.Context, boot string) error {
 	}
 	s.s.mu.Lock()
 	defer s.s.mu.Unlock()
-	delete(s.s.store.checkpoints, boot)
+	s.s.store.dropCheckpoint(boot)
 	return nil
+}
+
+func (s *storeState) dropCheckpoint(boot string) {
+	s.checkpoints = slices.DeleteFunc(s.checkpoints, func(c sessions.Checkpoint) bool { return c.Boot == boot })
 }
