@@ -202,48 +202,46 @@ func differs(got, want mqttcodec.Publish) string {
 }
 
 // Fifty subscriptions with their options and identifiers work after the restart as before, without a SUBSCRIBE.
-// [MQTT-3.1.2-5] [MQTT-3.8.4-8] [MQTT-3.8.3-3] [MQTT-3.3.1-13]
-func TestS02SubscriptionsSurvive(t *testing.T) {
+// [MQTT-3.1.2-5] [MQTT-3.8.4-8] [MQTT-3.8.3-3] [MQTT-3.3.1-13].
+func TestS02SubscriptionsSurviveWithOptions(t *testing.T) {
 	t.Parallel()
-	t.Run("5.0", func(t *testing.T) {
-		t.Parallel()
-		harness.EachEnding(t, func(t *testing.T, how harness.Ending) {
-			subscriptions := fiftySubscriptions()
-			b := harness.Start(t)
-			c := b.ConnectRaw(t, harness.PersistentConnect(mqttcodec.V5, "s02"))
-			c.Subscribe(harness.Filter("gone/#", 2), harness.Filter("marker", 2))
-			for i, s := range subscriptions {
-				c.SubscribePacket(&mqttcodec.Subscribe{
-					PacketID: uint16(i + 1), SubscriptionIdentifier: s.identifier,
-					Requests: []mqttcodec.SubscriptionRequest{{Filter: s.filter, Options: s.options}},
-				})
-			}
-			c.Send(&mqttcodec.Unsubscribe{PacketID: 999, Filters: []string{"gone/#"}})
-			harness.Expect[*mqttcodec.Unsuback](c)
-			publisher := b.ConnectRaw(t, harness.CleanConnect(mqttcodec.V5, "publisher"))
-			expectCopies(t, "before", publisher, c, subscriptions)
-			expectCopies(t, "own before", c, c, subscriptions)
+	harness.EachEnding(t, func(t *testing.T, how harness.Ending) {
+		subscriptions := fiftySubscriptions()
+		b := harness.Start(t)
+		c := b.ConnectRaw(t, harness.PersistentConnect(mqttcodec.V5, "s02"))
+		c.Subscribe(harness.Filter("gone/#", 2), harness.Filter("marker", 2))
+		for i, s := range subscriptions {
+			c.SubscribePacket(&mqttcodec.Subscribe{
+				PacketID: uint16(i + 1), SubscriptionIdentifier: s.identifier,
+				Requests: []mqttcodec.SubscriptionRequest{{Filter: s.filter, Options: s.options}},
+			})
+		}
+		c.Send(&mqttcodec.Unsubscribe{PacketID: 999, Filters: []string{"gone/#"}})
+		harness.Expect[*mqttcodec.Unsuback](c)
+		publisher := b.ConnectRaw(t, harness.CleanConnect(mqttcodec.V5, "publisher"))
+		expectCopies(t, "before", publisher, c, subscriptions)
+		expectCopies(t, "own before", c, c, subscriptions)
 
-			b.Restart(how, c, publisher)
-			c = b.Resume(t, mqttcodec.V5, "s02")
-			publisher = b.ConnectRaw(t, harness.CleanConnect(mqttcodec.V5, "publisher"))
-			publisher.Publish(mqttcodec.Publish{Topic: "gone/for/good", QoS: 2, Payload: []byte("unsubscribed")})
-			expectCopies(t, "after", publisher, c, subscriptions)
-			expectCopies(t, "own after", c, c, subscriptions)
-		})
-	})
-	t.Run("3.1.1", func(t *testing.T) {
-		t.Parallel()
-		harness.EachEnding(t, testSubscriptionsSurviveIn311)
+		b.Restart(how, c, publisher)
+		c = b.Resume(t, mqttcodec.V5, "s02")
+		publisher = b.ConnectRaw(t, harness.CleanConnect(mqttcodec.V5, "publisher"))
+		publisher.Publish(mqttcodec.Publish{Topic: "gone/for/good", QoS: 2, Payload: []byte("unsubscribed")})
+		expectCopies(t, "after", publisher, c, subscriptions)
+		expectCopies(t, "own after", c, c, subscriptions)
 	})
 }
 
-// testSubscriptionsSurviveIn311 is the same through the Paho library: there are no options, and what is published
+// The same through the Paho libraries, which know nothing of options or of several identifiers; what is published
 // while the client is away counts too.
-func testSubscriptionsSurviveIn311(t *testing.T, how harness.Ending) {
+func TestS02SubscriptionsSurvive(t *testing.T) {
+	t.Parallel()
+	harness.EachRestart(t, testSubscriptionsSurvive)
+}
+
+func testSubscriptionsSurvive(t *testing.T, v mqttcodec.Version, how harness.Ending) {
 	subscriptions := fiftySubscriptions()
 	b := harness.Start(t)
-	device := harness.NewDevice(mqttcodec.V311, "s02")
+	device := harness.NewDevice(v, "s02")
 	c := device.Connect(b, harness.Persistent)
 	for i := range subscriptions {
 		subscriptions[i].identifier = 0
@@ -253,7 +251,7 @@ func testSubscriptionsSurviveIn311(t *testing.T, how harness.Ending) {
 	c.Subscribe("marker", 1)
 	b.Restart(how, c)
 
-	publisher := harness.NewDevice(mqttcodec.V311, "publisher").Connect(b, harness.Ephemeral)
+	publisher := harness.NewDevice(v, "publisher").Connect(b, harness.Ephemeral)
 	publishAll := func(when string, qos byte) (want []harness.Message) {
 		for _, topic := range houseTopics() {
 			m := mqttcodec.Publish{Topic: topic, QoS: mqttcodec.QoS(qos), Payload: []byte(when)}
