@@ -187,6 +187,9 @@ func (s *Session) look(now time.Time, e Entry, dst []Effect) []Effect {
 		if s.congested {
 			return append(dst, Drop{Reason: DropSlowConsumer, Count: 1})
 		}
+		if len(s.backlog) > 0 {
+			dst = s.pump(now, dst) // what may go before it does
+		}
 		dst, _ = s.deliver(now, d, dst) // not held back by the quota [MQTT-3.3.4-10]
 		return dst
 	}
