@@ -222,7 +222,8 @@ func (s *Session) willDue() time.Time {
 }
 
 // fireWill publishes the will. It leaves the record with the first write after it is stored; recovery in between finds it
-// in the log by its identity, so that it is published once.
+// in the log by its identity, so that it is published once. The record is not written before, since it may be another
+// incarnation's by then, in which the will would have another identity.
 func (s *Session) fireWill(now time.Time, dst []Effect) []Effect {
 	w := s.will
 	s.will = nil

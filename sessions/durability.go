@@ -120,7 +120,7 @@ func (s *Session) flushWrites(dst []Effect) []Effect {
 	if s.discarding || s.discardDue {
 		return dst
 	}
-	if s.record.due() {
+	if s.record.due() && s.firing == nil { // the stored one has the will until the log has it
 		v := s.record.begin()
 		dst = append(dst, SaveRecord{Token: v, Expect: s.record.revision, Data: s.encodeRecord()})
 	}

@@ -104,9 +104,6 @@ func (s *Session) encodeRecord() []byte {
 		ExpirySeconds: expirySeconds(s.expiry),
 		Will:          s.will,
 	}
-	if r.Will == nil {
-		r.Will = s.firing
-	}
 	if s.connection == 0 {
 		left := s.detachedAt.UTC()
 		r.DetachedAt = &left

@@ -53,7 +53,7 @@ type Session struct {
 	detachedAt  time.Time
 	subs        subscriptions
 	will        *mqttcodec.Will
-	// firing is the will that is being stored: no longer due, not yet gone from the record.
+	// firing is the will that is being stored: no longer due, not yet gone from the record, which is not written meanwhile.
 	firing *mqttcodec.Will
 
 	// Where it is in the log, and what is half done; durable in the journal.

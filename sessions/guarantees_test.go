@@ -1,0 +1,278 @@
+package sessions
+
+import (
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"dunlin/mqttcodec"
+)
+
+// TestGuaranteesHoldWhateverHappens runs a client against a session while connections break, storage fails and nodes die,
+// then lets everything come to rest: what was promised must have been kept, each way and at each QoS. (4.3) (4.4) (4.6)
+func TestGuaranteesHoldWhateverHappens(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w := newWorld(t)
+		w.begin()
+		t.Repeat(w.actions())
+		w.drain()
+		w.checkDelivered()
+		w.checkStored()
+		w.checkWills()
+		w.leave()
+	})
+}
+
+// begin connects and subscribes.
+func (w *world) begin() {
+	w.calm = true
+	w.drain()
+	w.client.connect()
+	w.drain()
+	p := &mqttcodec.Subscribe{PacketID: 1}
+	for _, f := range []string{"t/#:2", "t/1:1", "s/#:1", "q/#"} {
+		p.Requests = append(p.Requests, request(f))
+	}
+	w.client.send(p)
+	w.drain()
+	w.calm = false
+}
+
+// actions are what may happen next.
+func (w *world) actions() map[string]func(*rapid.T) {
+	c := &w.client
+	topics := rapid.SampledFrom([]string{"t/1", "t/2", "s/1", "q/1", "d/1", "p/1"})
+	qos := rapid.SampledFrom([]mqttcodec.QoS{0, 1, 1, 2, 2})
+	actions := map[string]func(*rapid.T){
+		"run":            func(t *rapid.T) { w.run(rapid.IntRange(1, 5).Draw(t, "n")) },
+		"run all":        func(*rapid.T) { w.run(len(w.mailbox)) },
+		"client reads":   func(*rapid.T) { c.read() },
+		"client replies": func(*rapid.T) { c.reply() },
+		"client publishes": func(t *rapid.T) {
+			c.publish(topics.Draw(t, "topic"), qos.Draw(t, "qos"))
+		},
+		"others publish": func(t *rapid.T) {
+			for range rapid.IntRange(1, 4).Draw(t, "n") {
+				w.publish(topics.Draw(t, "topic"), mqttcodec.QoS(rapid.IntRange(1, 2).Draw(t, "qos")), rapid.IntRange(0, 4).Draw(t, "retain") == 0)
+			}
+		},
+		"others publish at QoS 0": func(t *rapid.T) {
+			w.router.route(&Message{Topic: topics.Draw(t, "topic"), Payload: c.payload()})
+		},
+		"log is handed out": func(t *rapid.T) { w.router.deliver(rapid.IntRange(1, 5).Draw(t, "n")) },
+		"append":            func(*rapid.T) { w.appendOne() },
+		"write":             func(*rapid.T) { w.writeOne() },
+		"answer":            func(*rapid.T) { w.answerOne() },
+		"late write":        func(*rapid.T) { w.lateOne() },
+		"queue is read":     func(*rapid.T) { w.router.fetched() },
+		"messages are read": func(*rapid.T) { w.router.loaded() },
+		"memory is short":   func(t *rapid.T) { w.router.ringAfter = w.router.head },
+		"connect":           func(*rapid.T) { c.connect() },
+		"connection breaks": func(*rapid.T) { c.lost() },
+		"break is noticed":  func(*rapid.T) { c.detect() },
+		"disconnect":        func(*rapid.T) { c.disconnect() },
+		"subscribe":         func(*rapid.T) { c.subscribe() },
+		"unsubscribe":       func(*rapid.T) { c.unsubscribe() },
+		"congestion": func(*rapid.T) {
+			c.congested = !c.congested
+			w.post(Congestion{Congested: c.congested})
+		},
+		"time passes": func(t *rapid.T) {
+			w.advance(time.Duration(rapid.IntRange(1, 20).Draw(t, "n")) * 100 * time.Millisecond)
+		},
+		"checkpoint":   func(*rapid.T) { w.node.checkpoint() },
+		"boot settles": func(*rapid.T) { w.node.settled() },
+		"release":      func(*rapid.T) { w.node.release() },
+		"crash": func(t *rapid.T) {
+			if rapid.IntRange(0, 3).Draw(t, "really") == 0 {
+				w.node.crash()
+			}
+		},
+	}
+	possible := map[string]func() bool{
+		"run":               func() bool { return len(w.mailbox) > 0 },
+		"run all":           func() bool { return len(w.mailbox) > 0 },
+		"client reads":      func() bool { return len(c.wire) > 0 },
+		"client replies":    func() bool { return len(c.replies) > 0 },
+		"client publishes":  func() bool { return c.answered && len(c.unfinished) < 8 && len(c.replies) == 0 },
+		"append":            func() bool { return len(w.appends) > 0 },
+		"write":             func() bool { return len(w.writes) > 0 },
+		"answer":            func() bool { return len(w.answers) > 0 },
+		"late write":        func() bool { return len(w.late) > 0 },
+		"queue is read":     func() bool { return len(w.router.fetches) > 0 },
+		"messages are read": func() bool { return len(w.router.loads) > 0 },
+		"connection breaks": func() bool { return c.connection != 0 },
+		"break is noticed":  func() bool { return len(c.undetected) > 0 },
+		"disconnect":        func() bool { return c.answered && len(c.replies) == 0 },
+		"subscribe":         func() bool { return c.answered && c.d.subscribing+c.d.unsubscribing == 0 },
+		"unsubscribe":       func() bool { return c.answered && c.d.subscribing+c.d.unsubscribing == 0 },
+		"congestion":        func() bool { return c.connection != 0 },
+	}
+	for name, ok := range possible {
+		action := actions[name]
+		actions[name] = func(t *rapid.T) {
+			if !ok() {
+				t.Skip()
+			}
+			action(t)
+		}
+	}
+	return actions
+}
+
+// sequences are where in the log a payload is.
+func (w *world) sequences(payload string) (list []uint64) {
+	for _, e := range w.store.log {
+		if string(e.Message.Payload) == payload {
+			list = append(list, e.Sequence)
+		}
+	}
+	return list
+}
+
+// checkPromise: a packet that promises something goes out after what it promises is durable.
+func (w *world) checkPromise(p mqttcodec.Packet) {
+	var r *Record
+	j := &journalState{}
+	if w.store.record != nil {
+		r, _ = DecodeRecord(w.store.record)
+	}
+	if w.store.journal != nil {
+		j, _ = decodeJournal(w.store.journal)
+	}
+	switch p := p.(type) {
+	case *mqttcodec.Connack:
+		if !p.Reason.Failed() && (r == nil || r.Nonce != w.s.nonce || r.Owner != w.cfg.Boot) {
+			w.t.Fatalf("CONNACK before the claim is durable")
+		}
+	case *mqttcodec.Puback:
+		if !p.Reason.Failed() && !w.inLog(p.PacketID, 1) { // [MQTT-4.3.2-4]
+			w.t.Fatalf("PUBACK %d before the message is stored", p.PacketID)
+		}
+	case *mqttcodec.Pubrec:
+		if !p.Reason.Failed() && (!w.inLog(p.PacketID, 2) || !j.holdsInbound(p.PacketID)) { // [MQTT-4.3.3-8]
+			w.t.Fatalf("PUBREC %d before message and identifier are stored", p.PacketID)
+		}
+	case *mqttcodec.Pubcomp:
+		if j.holdsInbound(p.PacketID) { // [MQTT-4.3.3-11]
+			w.t.Fatalf("PUBCOMP %d before the identifier is free", p.PacketID)
+		}
+	case *mqttcodec.Publish:
+		if o := j.outboundOf(p.PacketID); p.QoS == 2 && (o == nil || o.state >= pubrecSeen) { // [MQTT-4.3.3-1]
+			w.t.Fatalf("PUBLISH %d at QoS 2 before its identifier is journaled, or after PUBREC", p.PacketID)
+		}
+	case *mqttcodec.Pubrel:
+		if o := j.outboundOf(p.PacketID); !p.Reason.Failed() && (o == nil || o.state < pubrecSeen) {
+			w.t.Fatalf("PUBREL %d before PUBREC is journaled", p.PacketID)
+		}
+	case *mqttcodec.Suback, *mqttcodec.Unsuback:
+		if r == nil || len(r.Subscriptions) != len(w.s.subs.list) { // [MQTT-3.8.4-1]
+			w.t.Fatalf("%T before the record is durable", p)
+		}
+	}
+}
+
+// inLog reports whether the log has the message that the client publishes under an identifier.
+func (w *world) inLog(id uint16, qos mqttcodec.QoS) bool {
+	for _, p := range w.client.unfinished {
+		if p.id == id && p.qos == qos {
+			return len(w.sequences(string(p.payload))) > 0
+		}
+	}
+	return false
+}
+
+func (j *journalState) holdsInbound(id uint16) bool {
+	for _, in := range j.inbound {
+		if in.packetID == id {
+			return in.stored
+		}
+	}
+	return false
+}
+
+func (j *journalState) outboundOf(id uint16) *outbound {
+	for i := range j.outbound {
+		if j.outbound[i].packetID == id {
+			return &j.outbound[i]
+		}
+	}
+	return nil
+}
+
+// checkDelivered: what came into the log was delivered, at least once at QoS 1, exactly once at QoS 2.
+func (w *world) checkDelivered() {
+	for _, e := range w.store.log {
+		m := e.Message
+		granted := map[byte]mqttcodec.QoS{'t': 2, 's': 1}[m.Topic[0]]
+		if m.Topic[0] == 'd' && w.client.d.made && e.Sequence > w.client.d.since {
+			granted = 2
+		}
+		n := w.client.deliveries[string(m.Payload)]
+		switch qos := min(granted, m.QoS); {
+		case qos > 0 && n == 0:
+			w.t.Fatalf("%s at %d, QoS %d, was not delivered", m.Payload, e.Sequence, qos)
+		case qos == 2 && n != 1:
+			w.t.Fatalf("%s at %d, QoS 2, was delivered %d times", m.Payload, e.Sequence, n)
+		}
+	}
+}
+
+// checkStored: what the client published is in the log, at least once and in order at QoS 1, exactly once at QoS 2.
+func (w *world) checkStored() {
+	last := uint64(0)
+	for _, p := range w.client.published {
+		seqs := w.sequences(string(p.payload))
+		if len(seqs) == 0 && !p.failed {
+			w.t.Fatalf("%s, published at QoS %d, is not in the log", p.payload, p.qos)
+		}
+		if p.qos == 2 && len(seqs) > 1 {
+			w.t.Fatalf("%s, published at QoS 2, is in the log at %v", p.payload, seqs)
+		}
+		if p.qos == 1 && len(seqs) > 0 && !p.failed && !w.tookLate[string(p.payload)] { // [MQTT-4.6.0-2]
+			if seqs[len(seqs)-1] < last {
+				w.t.Fatalf("%s is at %v in the log, a message published before it at %d", p.payload, seqs, last)
+			}
+			last = seqs[len(seqs)-1]
+		}
+	}
+	if len(w.client.unfinished) > 0 {
+		w.t.Fatalf("%d messages were never acknowledged", len(w.client.unfinished))
+	}
+}
+
+// checkWills: the will of a connection that ended without DISCONNECT was published, and none twice. [MQTT-3.1.2-8]
+func (w *world) checkWills() {
+	for i, will := range w.client.wills {
+		if will.payload == "" {
+			continue
+		}
+		n := len(w.sequences(will.payload))
+		over := i < len(w.client.wills)-1
+		if n > 1 || n == 0 && over && will.accepted && !will.forgiven && !will.delayed && !w.rejected[will.payload] {
+			w.t.Fatalf("will %s is in the log %d times: %+v", will.payload, n, will)
+		}
+	}
+}
+
+// leave ends the session: nothing may be left of it.
+func (w *world) leave() {
+	w.client.disconnect()
+	w.client.known = false
+	w.drain()
+	if !w.s.Quiet() || w.s.Connection() != 0 {
+		w.t.Fatalf("a session without connection does not come to rest")
+	}
+	const last = ConnectionID(1 << 32)
+	w.post(Connect{Connection: last, Packet: &mqttcodec.Connect{Version: mqttcodec.V5, CleanStart: true}, Nonce: "last"})
+	w.drain()
+	if w.s.Connection() != last || w.store.record != nil {
+		w.t.Fatalf("a clean start without expiry left a record")
+	}
+	w.post(ConnectionLost{Connection: last})
+	w.drain()
+	if !w.s.Absent() || !w.s.Quiet() || len(w.router.filters) > 0 || w.store.record != nil || w.store.journal != nil {
+		w.t.Fatalf("something is left of a session that is over: filters %v", w.router.filters)
+	}
+}
