@@ -3,6 +3,7 @@ package actors
 import (
 	"errors"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -198,6 +199,7 @@ func (c *connection) connect(frame []byte) error {
 		c.refuse(mqttcodec.BadAuthenticationMethod) // [MQTT-4.12.0-1]
 		return errRefused
 	}
+	packet.ClientID = strings.Clone(packet.ClientID) // it outlives the frame
 	assigned := packet.ClientID == ""
 	if assigned {
 		if packet.Version == mqttcodec.V31 || packet.Version == mqttcodec.V311 && !packet.CleanStart {

@@ -18,9 +18,6 @@ type sessionRef struct{ mailbox *mailbox }
 
 func (r *sessionRef) post(message any) { r.mailbox.PostUserMessage(message) }
 
-// pending is how many messages wait in the mailbox.
-func (r *sessionRef) pending() int { return r.mailbox.UserMessageCount() }
-
 // directory finds the session of a client identifier: its actor while it has one, and the fact that storage holds it. A
 // takeover is one message to one actor, whatever the number of connections that want the same session.
 type directory struct {

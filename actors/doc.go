@@ -29,7 +29,7 @@
 //
 //	inbound bound of a connection   1,024 messages or 1 MiB: its socket is not read
 //	unsent bytes of a connection    1 MiB: QoS 0 is dropped (slow_consumer), QoS 1 and 2 stay in the log
-//	live hand-overs to a session    64 batches: its live feed stops and it catches up from the log
+//	hand-overs to a session         4,096 messages or 8 MiB: its live feed stops, QoS 0 is dropped
 //	backlog of a live session       256 messages or 256 KiB: dropped from memory, it catches up from the log
 //	end of the log in memory        64 MiB: the oldest go; who is behind reads its durable queue
 //	sessions waiting to be parked   sessions.max_parked_consumers: the one parked first goes without queue

@@ -222,8 +222,13 @@ func (b *Broker) loadSession(ctx context.Context, clientID string, scanFrom uint
 		recovery.Now = time.Now()
 	}
 	s, err := sessions.Restore(&b.cfg.Sessions, stored, recovery)
-	if err != nil {
+	switch {
+	case s == nil:
 		return nil, fmt.Errorf("restore session %q: %w", clientID, err)
+	case err != nil:
+		b.stats.brokenRecords.Add(1)
+		b.log.Error("session journal cannot be read; messages may be delivered again", "client", clientID, "err", err)
+		err = nil
 	}
 	if r.Owner != b.cfg.Sessions.Boot {
 		err = b.reposition(ctx, s)

@@ -10,13 +10,18 @@ import (
 	"dunlin/sessions"
 )
 
-// maxBehind is how many live hand-overs may wait in a session's mailbox; the next one stops its live feed instead.
-const maxBehind = 64
+const (
+	// maxUntaken and maxUntakenBytes bound what was handed to a session and not taken by it yet. Past them its live feed
+	// stops, and QoS 0 is dropped.
+	maxUntaken      = 4096
+	maxUntakenBytes = 8 << 20
+)
 
 // member is one session as the router sees it: where its messages go. Made by the session actor.
 type member struct {
-	post    func(message any)
-	pending func() int // messages waiting in the mailbox
+	post func(message any)
+	// untaken and untakenBytes are what was handed over and not taken yet: the router adds, the session actor subtracts.
+	untaken, untakenBytes atomic.Int64
 
 	// Owned by the router, under its lock.
 	live    bool
@@ -25,6 +30,37 @@ type member struct {
 	stamped uint64 // the last sequence put into the batch
 
 	cursor
+}
+
+// reserve takes what is to be handed over into account, or reports that the session is too far behind.
+func (m *member) reserve(messages, bytes int) bool {
+	if m.untaken.Load() >= maxUntaken || m.untakenBytes.Load() >= maxUntakenBytes {
+		return false
+	}
+	m.untaken.Add(int64(messages))
+	m.untakenBytes.Add(int64(bytes))
+	return true
+}
+
+// took gives back what the session has taken.
+func (m *member) took(in sessions.Input) {
+	messages, bytes := 0, 0
+	switch in := in.(type) {
+	case sessions.Delivered:
+		messages = len(in.Entries)
+		for i := range in.Entries {
+			bytes += len(in.Entries[i].Message.Payload)
+		}
+	case sessions.Routed:
+		messages = len(in.Messages)
+		for _, msg := range in.Messages {
+			bytes += len(msg.Payload)
+		}
+	default:
+		return
+	}
+	m.untaken.Add(int64(-messages))
+	m.untakenBytes.Add(int64(-bytes))
 }
 
 // cursor tells the checkpoint how far a session's journal is. Written by the router and the session actor, read by the
@@ -175,7 +211,11 @@ func (r *router) handOver(m *member) {
 	if !m.live {
 		return
 	}
-	if m.pending() > maxBehind {
+	bytes := 0
+	for i := range batch {
+		bytes += len(batch[i].Message.Payload)
+	}
+	if !m.reserve(len(batch), bytes) {
 		m.live = false
 		m.handed.Store(unfed)
 		m.post(sessions.Overrun{})
@@ -215,7 +255,11 @@ func (r *router) route(messages []*sessions.Message) {
 		}
 	}
 	for m, list := range perMember {
-		if m.pending() > maxBehind {
+		bytes := 0
+		for _, msg := range list {
+			bytes += len(msg.Payload)
+		}
+		if !m.reserve(len(list), bytes) {
 			r.stats.Dropped(sessions.DropSlowConsumer, uint64(len(list)))
 			continue
 		}
@@ -283,11 +327,13 @@ func (r *router) detachLocked(m *member) {
 func (r *router) unsubscribe(m *member, filters []string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	ended := make(map[string]struct{}, len(filters))
 	for _, f := range filters {
 		if r.tree.Remove(f, m) {
-			m.filters = slices.DeleteFunc(m.filters, func(have string) bool { return have == f })
+			ended[f] = struct{}{}
 		}
 	}
+	m.filters = slices.DeleteFunc(m.filters, func(f string) bool { _, gone := ended[f]; return gone })
 }
 
 // join starts the live feed behind the head.
@@ -302,7 +348,8 @@ func (r *router) joinLocked(m *member, durable bool) {
 	m.live = true
 	m.handed.Store(r.head.Sequence)
 	if !durable {
-		return // it has no journal that the checkpoint could wait for
+		m.active.Store(false) // it has no journal that the checkpoint could wait for
+		return
 	}
 	if !m.active.Load() { // else a journal that says live is durable already, and the checkpoint must not pass that one
 		m.journaled.Store(r.head.Sequence)
@@ -325,18 +372,19 @@ func (r *router) leave(m *member) sessions.Position {
 // ringChunk is how many entries a session looks at in one step while it catches up from the ring.
 const ringChunk = 512
 
-// read takes the next entries after a position out of the ring. If that is up to the head, the session joins the live feed
-// in the same step. ok is false when the ring does not reach back that far.
-func (r *router) read(m *member, after uint64, durable bool) (entries []sessions.Entry, upTo sessions.Position, live, ok bool) {
+// read takes the next entries after a position out of the ring. When no more than room are left up to the head, the session
+// joins the live feed in the same step: with more it would be behind again at once. ok is false when the ring does not reach
+// back that far.
+func (r *router) read(m *member, after uint64, room int, durable bool) (entries []sessions.Entry, upTo sessions.Position, live, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if after < r.ring.after {
 		return nil, sessions.Position{Sequence: r.ring.after}, false, false
 	}
 	rest := r.ring.since(after)
-	if len(rest) > ringChunk {
-		entries = append(entries, rest[:ringChunk]...)
-		return entries, entries[ringChunk-1].Position, false, true
+	if n := min(len(rest), ringChunk); n > room {
+		entries = append(entries, rest[:n]...)
+		return entries, entries[n-1].Position, false, true
 	}
 	entries = append(entries, rest...)
 	r.joinLocked(m, durable)

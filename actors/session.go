@@ -112,7 +112,7 @@ func newSessionActor(b *Broker, clientID string, stored bool, scanFrom uint64, g
 		ref: &sessionRef{mailbox: &mailbox{}},
 		log: b.log.With("client", clientID),
 	}
-	a.member = &member{post: a.ref.post, pending: a.ref.pending}
+	a.member = &member{post: a.ref.post}
 	return a
 }
 
@@ -181,6 +181,7 @@ func (a *sessionActor) handle(message any) {
 			a.step(sessions.Congestion{Congested: false})
 		}
 	case sessions.Input:
+		a.member.took(m)
 		a.step(m)
 	}
 	a.takeSoon()

@@ -121,6 +121,10 @@ func (a *sessionActor) updateHold() {
 
 // onResult notes for the checkpoint what the session's journal says now.
 func (a *sessionActor) onResult(in sessions.Input) {
+	if d, ok := in.(sessions.Discarded); ok && d.Result.Err == nil {
+		a.member.active.Store(false)
+		return
+	}
 	saved, ok := in.(sessions.JournalSaved)
 	if !ok || len(a.journaling) == 0 {
 		return
@@ -153,7 +157,7 @@ func (a *sessionActor) subscribe(e sessions.Subscribe) {
 // from the session's durable queue.
 func (a *sessionActor) fetch(e sessions.Fetch) {
 	head := a.broker.router.Head()
-	entries, upTo, live, ok := a.broker.router.read(a.member, e.After.Sequence, e.Durable)
+	entries, upTo, live, ok := a.broker.router.read(a.member, e.After.Sequence, e.Max, e.Durable)
 	if ok {
 		in := sessions.Fetched{
 			Token: e.Token, Entries: entries, UpTo: upTo, Live: live, Head: head, Queued: a.countQueued(e.After.Sequence, head.Sequence),

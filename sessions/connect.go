@@ -1,6 +1,7 @@
 package sessions
 
 import (
+	"errors"
 	"math"
 	"time"
 
@@ -9,6 +10,10 @@ import (
 
 // onConnect lets a client in, in place of the one that was there. CONNACK goes out once the claim is durable.
 func (s *Session) onConnect(now time.Time, in Connect, dst []Effect) []Effect {
+	if s.stalled && len(s.pending) >= maxStalled {
+		return append(dst, Send{Connection: in.Connection, Packet: &mqttcodec.Connack{Reason: mqttcodec.ServerUnavailable}},
+			Close{Connection: in.Connection, Reason: mqttcodec.ServerUnavailable, Err: errStalled})
+	}
 	if s.connection != 0 {
 		// The old connection ends first, with its will and, if it had no expiry, its session. [MQTT-3.1.4-3]
 		dst = s.hangUp(mqttcodec.SessionTakenOver, nil, dst)
@@ -33,7 +38,7 @@ func (s *Session) onConnect(now time.Time, in Connect, dst []Effect) []Effect {
 	p := in.Packet
 	s.nonce = in.Nonce
 	s.version = p.Version
-	s.will = p.Will
+	s.will = cloneWill(p.Will)
 	s.expiry = s.grantedExpiry(p)
 	s.connectionState = connectionState{
 		connection:      in.Connection,
@@ -55,6 +60,12 @@ func (s *Session) onConnect(now time.Time, in Connect, dst []Effect) []Effect {
 	s.claim = unclaimed
 	return s.admit(now, dst)
 }
+
+// maxStalled is how many messages of former connections may wait for a storage that is away; while more do, the client is
+// not let in again.
+const maxStalled = 4096
+
+var errStalled = errors.New("messages of former connections wait for storage")
 
 // unclaimed is the claim of a CONNECT that waits for something else first: writes of before do not let it in.
 const unclaimed = math.MaxUint64
@@ -83,8 +94,15 @@ func (s *Session) admit(now time.Time, dst []Effect) []Effect {
 // accept sends CONNACK and takes up where the session was left. [MQTT-3.2.0-1]
 func (s *Session) accept(now time.Time, dst []Effect) []Effect {
 	s.claim = min(s.claim, s.record.durable)
+	ack := s.connack()
+	if limit := s.clientMaxPacket; limit > 0 {
+		if n, err := mqttcodec.Size(s.version, ack); err != nil || n > int(limit) {
+			return s.fault(now, &mqttcodec.ProtocolError{Reason: mqttcodec.PacketTooLarge, Clause: "MQTT-3.1.2-24", Detail: "CONNACK is larger than the client takes"}, dst)
+		}
+	}
 	s.becomeConnected()
-	dst = s.send(s.connack(), dst)
+	dst = s.send(ack, dst)
+	s.connect = nil // it pins the packet
 	dst = s.armKeepAlive(dst)
 	if filters := s.subs.filters(); len(filters) > 0 {
 		dst = append(dst, Attach{Filters: filters})

@@ -1,6 +1,7 @@
 package sessions
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -15,7 +16,7 @@ func TestGuaranteesHoldWhateverHappens(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := newWorld(t)
 		w.begin()
-		t.Repeat(w.actions())
+		w.act(rapid.IntRange(1, 150).Draw(t, "steps"))
 		w.drain()
 		w.checkDelivered()
 		w.checkStored()
@@ -39,86 +40,89 @@ func (w *world) begin() {
 	w.calm = false
 }
 
-// actions are what may happen next.
-func (w *world) actions() map[string]func(*rapid.T) {
-	c := &w.client
-	topics := rapid.SampledFrom([]string{"t/1", "t/2", "s/1", "q/1", "d/1", "p/1"})
-	qos := rapid.SampledFrom([]mqttcodec.QoS{0, 1, 1, 2, 2})
-	actions := map[string]func(*rapid.T){
-		"run":            func(t *rapid.T) { w.run(rapid.IntRange(1, 5).Draw(t, "n")) },
-		"run all":        func(*rapid.T) { w.run(len(w.mailbox)) },
-		"client reads":   func(*rapid.T) { c.read() },
-		"client replies": func(*rapid.T) { c.reply() },
-		"client publishes": func(t *rapid.T) {
-			c.publish(topics.Draw(t, "topic"), qos.Draw(t, "qos"))
-		},
-		"others publish": func(t *rapid.T) {
-			for range rapid.IntRange(1, 4).Draw(t, "n") {
-				w.publish(topics.Draw(t, "topic"), mqttcodec.QoS(rapid.IntRange(1, 2).Draw(t, "qos")), rapid.IntRange(0, 4).Draw(t, "retain") == 0)
+// action is something that may happen next, if it is possible.
+type action struct {
+	name     string
+	possible func() bool
+	do       func()
+}
+
+// act lets n things happen, drawn from those that are possible.
+func (w *world) act(n int) {
+	all := w.actions()
+	for range n {
+		var possible []action
+		for _, a := range all {
+			if a.possible() {
+				possible = append(possible, a)
 			}
-		},
-		"others publish at QoS 0": func(t *rapid.T) {
-			w.router.route(&Message{Topic: topics.Draw(t, "topic"), Payload: c.payload()})
-		},
-		"log is handed out": func(t *rapid.T) { w.router.deliver(rapid.IntRange(1, 5).Draw(t, "n")) },
-		"append":            func(*rapid.T) { w.appendOne() },
-		"write":             func(*rapid.T) { w.writeOne() },
-		"answer":            func(*rapid.T) { w.answerOne() },
-		"late write":        func(*rapid.T) { w.lateOne() },
-		"queue is read":     func(*rapid.T) { w.router.fetched() },
-		"messages are read": func(*rapid.T) { w.router.loaded() },
-		"memory is short":   func(t *rapid.T) { w.router.ringAfter = w.router.head },
-		"connect":           func(*rapid.T) { c.connect() },
-		"connection breaks": func(*rapid.T) { c.lost() },
-		"break is noticed":  func(*rapid.T) { c.detect() },
-		"disconnect":        func(*rapid.T) { c.disconnect() },
-		"subscribe":         func(*rapid.T) { c.subscribe() },
-		"unsubscribe":       func(*rapid.T) { c.unsubscribe() },
-		"congestion": func(*rapid.T) {
+		}
+		names := make([]string, len(possible))
+		for i, a := range possible {
+			names[i] = a.name
+		}
+		name := rapid.SampledFrom(names).Draw(w.t, "action")
+		possible[slices.Index(names, name)].do()
+	}
+}
+
+func (w *world) number(from, to int) int { return rapid.IntRange(from, to).Draw(w.t, "n") }
+
+func (w *world) topic() string {
+	return rapid.SampledFrom([]string{"t/1", "t/2", "s/1", "q/1", "d/1", "p/1"}).Draw(w.t, "topic")
+}
+
+// actions are what may happen.
+func (w *world) actions() []action {
+	always := func() bool { return true }
+	waiting := func() bool { return len(w.mailbox) > 0 }
+	r, c, n := &w.router, &w.client, &w.node
+	usable := func() bool { return c.answered && len(c.replies) == 0 }
+	subscribable := func() bool { return c.answered && c.d.subscribing+c.d.unsubscribing == 0 }
+	return []action{
+		{"run", waiting, func() { w.run(w.number(1, 5)) }},
+		{"run all", waiting, func() { w.run(len(w.mailbox)) }},
+		{"client reads", func() bool { return len(c.wire) > 0 }, c.read},
+		{"client reads all", func() bool { return len(c.wire) > 1 }, func() {
+			for len(c.wire) > 0 {
+				c.read()
+			}
+		}},
+		{"client replies", func() bool { return len(c.replies) > 0 }, c.reply},
+		{"client publishes", func() bool { return usable() && len(c.unfinished) < 8 }, func() {
+			c.publish(w.topic(), rapid.SampledFrom([]mqttcodec.QoS{0, 1, 1, 2, 2}).Draw(w.t, "qos"))
+		}},
+		{"client connects", always, c.connect},
+		{"client connects again", func() bool { return c.connection == 0 }, c.connect},
+		{"connection breaks", func() bool { return c.connection != 0 }, c.lost},
+		{"break is noticed", func() bool { return len(c.undetected) > 0 }, c.detect},
+		{"client disconnects", usable, c.disconnect},
+		{"client subscribes", subscribable, c.subscribe},
+		{"client unsubscribes", subscribable, c.unsubscribe},
+		{"congestion", func() bool { return c.connection != 0 }, func() {
 			c.congested = !c.congested
 			w.post(Congestion{Congested: c.congested})
-		},
-		"time passes": func(t *rapid.T) {
-			w.advance(time.Duration(rapid.IntRange(1, 20).Draw(t, "n")) * 100 * time.Millisecond)
-		},
-		"checkpoint":   func(*rapid.T) { w.node.checkpoint() },
-		"boot settles": func(*rapid.T) { w.node.settled() },
-		"release":      func(*rapid.T) { w.node.release() },
-		"crash": func(t *rapid.T) {
-			if rapid.IntRange(0, 3).Draw(t, "really") == 0 {
-				w.node.crash()
+		}},
+		{"others publish", always, func() {
+			for range w.number(1, 4) {
+				w.publish(w.topic(), mqttcodec.QoS(w.number(1, 2)), w.number(0, 4) == 0)
 			}
-		},
+		}},
+		{"others publish at QoS 0", always, func() { r.route(&Message{Topic: w.topic(), Payload: c.payload()}) }},
+		{"log is handed out", func() bool { return r.head < w.store.head() }, func() { r.deliver(w.number(1, 5)) }},
+		{"queue is read", func() bool { return len(r.fetches) > 0 }, r.fetched},
+		{"messages are read", func() bool { return len(r.loads) > 0 }, r.loaded},
+		{"memory is short", func() bool { return r.ringAfter < r.head }, func() { r.ringAfter = r.head }},
+		{"append", func() bool { return len(w.appends) > 0 }, w.appendOne},
+		{"write", func() bool { return len(w.writes) > 0 }, w.writeOne},
+		{"answer", func() bool { return len(w.answers) > 0 }, w.answerOne},
+		{"late write", func() bool { return len(w.late) > 0 }, w.lateOne},
+		{"time passes", always, func() { w.advance(time.Duration(w.number(1, 20)) * 100 * time.Millisecond) }},
+		{"checkpoint", always, n.checkpoint},
+		{"boot settles", func() bool { return len(n.stored) > 1 }, n.settled},
+		{"release", n.releasable, n.release},
+		{"crash", func() bool { return w.number(0, 9) == 0 }, n.crash},
 	}
-	possible := map[string]func() bool{
-		"run":               func() bool { return len(w.mailbox) > 0 },
-		"run all":           func() bool { return len(w.mailbox) > 0 },
-		"client reads":      func() bool { return len(c.wire) > 0 },
-		"client replies":    func() bool { return len(c.replies) > 0 },
-		"client publishes":  func() bool { return c.answered && len(c.unfinished) < 8 && len(c.replies) == 0 },
-		"append":            func() bool { return len(w.appends) > 0 },
-		"write":             func() bool { return len(w.writes) > 0 },
-		"answer":            func() bool { return len(w.answers) > 0 },
-		"late write":        func() bool { return len(w.late) > 0 },
-		"queue is read":     func() bool { return len(w.router.fetches) > 0 },
-		"messages are read": func() bool { return len(w.router.loads) > 0 },
-		"connection breaks": func() bool { return c.connection != 0 },
-		"break is noticed":  func() bool { return len(c.undetected) > 0 },
-		"disconnect":        func() bool { return c.answered && len(c.replies) == 0 },
-		"subscribe":         func() bool { return c.answered && c.d.subscribing+c.d.unsubscribing == 0 },
-		"unsubscribe":       func() bool { return c.answered && c.d.subscribing+c.d.unsubscribing == 0 },
-		"congestion":        func() bool { return c.connection != 0 },
-	}
-	for name, ok := range possible {
-		action := actions[name]
-		actions[name] = func(t *rapid.T) {
-			if !ok() {
-				t.Skip()
-			}
-			action(t)
-		}
-	}
-	return actions
 }
 
 // sequences are where in the log a payload is.

@@ -1,6 +1,9 @@
 package sessions
 
 import (
+	"bytes"
+	"slices"
+	"strings"
 	"time"
 
 	"dunlin/mqttcodec"
@@ -52,4 +55,21 @@ type Entry struct {
 	ID string
 	// QueuedAfter is how many further messages wait behind this one in the queue it was read from; only Queue.Fetch sets it.
 	QueuedAfter uint64
+}
+
+// cloneWill copies a will out of the packet that it came in, which it outlives.
+func cloneWill(w *mqttcodec.Will) *mqttcodec.Will {
+	if w == nil {
+		return nil
+	}
+	clone := *w
+	clone.Topic, clone.Payload = strings.Clone(w.Topic), bytes.Clone(w.Payload)
+	p := &clone.Properties
+	p.ContentType.Value = strings.Clone(p.ContentType.Value)
+	p.ResponseTopic, p.CorrelationData = strings.Clone(p.ResponseTopic), bytes.Clone(p.CorrelationData)
+	p.UserProperties = slices.Clone(p.UserProperties)
+	for i, u := range p.UserProperties {
+		p.UserProperties[i] = mqttcodec.UserProperty{Key: strings.Clone(u.Key), Value: strings.Clone(u.Value)}
+	}
+	return &clone
 }

@@ -42,6 +42,10 @@ type pendingPublish struct {
 	reason      mqttcodec.ReasonCode
 }
 
+// maxInbound times our Receive Maximum is how many QoS 2 messages even a client that was not told of it may leave
+// uncompleted: each of them is in every journal that is written.
+const maxInbound = 4
+
 // onPublish takes a message from the client. (3.3.4)
 func (s *Session) onPublish(now time.Time, p *mqttcodec.Publish, dst []Effect) []Effect {
 	if p.QoS == 2 {
@@ -51,7 +55,7 @@ func (s *Session) onPublish(now time.Time, p *mqttcodec.Publish, dst []Effect) [
 	}
 	if p.QoS > 0 {
 		s.inboundUsed++
-		if s.version == mqttcodec.V5 && s.inboundUsed > int(s.cfg.ReceiveMaximum) {
+		if s.version == mqttcodec.V5 && s.inboundUsed > int(s.cfg.ReceiveMaximum) || len(s.inbound) > maxInbound*int(s.cfg.ReceiveMaximum) {
 			err := &mqttcodec.ProtocolError{Reason: mqttcodec.ReceiveMaximumExceeded, Clause: "MQTT-3.3.4-9", Detail: "more unacknowledged messages than our Receive Maximum"}
 			return s.fault(now, err, dst)
 		}

@@ -1,7 +1,6 @@
 package sessions
 
 import (
-	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,7 +18,8 @@ type Recovery struct {
 	Now time.Time
 }
 
-// Restore is the session that storage holds. stored must have a record.
+// Restore is the session that storage holds. stored must have a record. A damaged journal is an error, but does not keep
+// the session from being restored: it starts again behind its first SUBSCRIBE.
 func Restore(cfg *Config, stored Stored, recovery Recovery) (*Session, error) {
 	r, err := DecodeRecord(stored.Record)
 	if err != nil {
@@ -39,16 +39,13 @@ func Restore(cfg *Config, stored Stored, recovery Recovery) (*Session, error) {
 	}
 	s.detachedAt = LeftAt(r, recovery)
 	s.becomeDetached()
+	s.looked = s.subs.since() // if nothing was delivered yet
 	if stored.Journal != nil {
 		s.journal.stored = true
-		if err := s.restoreJournal(stored.Journal, recovery); err != nil {
-			return nil, err
-		}
-	} else {
-		s.looked = s.subs.since() // nothing was delivered yet
+		err = s.restoreJournal(stored.Journal, recovery)
 	}
 	s.recoverIDs(recovery.IDs)
-	return s, nil
+	return s, err
 }
 
 // LeftAt is when the connection of a stored session ended: as recorded, else the last sign of life of its owner.
@@ -65,15 +62,17 @@ func LeftAt(r *Record, recovery Recovery) time.Time {
 func (s *Session) restoreJournal(b []byte, recovery Recovery) error {
 	j, err := decodeJournal(b)
 	if err != nil {
-		return fmt.Errorf("session %q: %w", s.clientID, err)
+		s.foreign = true // to be written anew
+		s.ids.skipAhead(identifierGap)
+		return err
 	}
-	if j.incarnation != s.incarnation { // of an earlier session under this client identifier
-		s.looked = s.subs.since()
-		return nil
+	if j.incarnation != s.incarnation {
+		return nil // of an earlier session under this client identifier
 	}
 	s.looked = j.position
 	s.ids.setNext(j.nextPacketID)
 	if j.live {
+		s.foreign = true // it is not fed any more: no checkpoint may stand for its position from now on
 		if c := recovery.Checkpoints[j.boot]; c != nil && c.Position.Sequence > s.looked.Sequence {
 			s.looked = c.Position
 		}

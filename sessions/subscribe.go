@@ -82,7 +82,8 @@ func (s *Session) onSubscribe(now time.Time, p *mqttcodec.Subscribe, dst []Effec
 		count = after
 		wants := r.Options.RetainHandling == mqttcodec.RetainSend || // [MQTT-3.3.1-9]
 			r.Options.RetainHandling == mqttcodec.RetainSendIfNew && old == nil // [MQTT-3.3.1-10]
-		effect.Filters = append(effect.Filters, r.Filter)
+		p.Requests[i].Filter = strings.Clone(r.Filter) // it outlives the packet
+		effect.Filters = append(effect.Filters, p.Requests[i].Filter)
 		effect.WantRetained = append(effect.WantRetained, wants)
 	}
 	if len(effect.Filters) == 0 {

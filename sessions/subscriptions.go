@@ -13,13 +13,17 @@ const treeFrom = 8
 // subscriptions are the subscriptions of a session, in the order in which they were made.
 type subscriptions struct {
 	list []*Subscription
-	// tree holds the same subscriptions once there are many.
-	tree *FilterTree[*Subscription]
+	// tree and index hold the same subscriptions once there are many.
+	tree  *FilterTree[*Subscription]
+	index map[string]*Subscription
 	// noLocal counts those with the No Local option.
 	noLocal int
 }
 
 func (t *subscriptions) find(filter string) *Subscription {
+	if t.index != nil {
+		return t.index[filter]
+	}
 	for _, sub := range t.list {
 		if sub.Filter == filter {
 			return sub
@@ -48,25 +52,29 @@ func (t *subscriptions) put(sub Subscription) {
 	switch {
 	case t.tree != nil:
 		t.tree.Add(s.Filter, s)
+		t.index[s.Filter] = s
 	case len(t.list) > treeFrom:
-		t.tree = &FilterTree[*Subscription]{}
+		t.tree, t.index = &FilterTree[*Subscription]{}, map[string]*Subscription{}
 		for _, s := range t.list {
 			t.tree.Add(s.Filter, s)
+			t.index[s.Filter] = s
 		}
 	}
 }
 
 // remove ends a subscription and reports whether it existed.
 func (t *subscriptions) remove(filter string) bool {
-	i := slices.IndexFunc(t.list, func(s *Subscription) bool { return s.Filter == filter })
-	if i < 0 {
+	sub := t.find(filter)
+	if sub == nil {
 		return false
 	}
-	if t.list[i].NoLocal {
+	i := slices.Index(t.list, sub)
+	if sub.NoLocal {
 		t.noLocal--
 	}
 	if t.tree != nil {
-		t.tree.Remove(filter, t.list[i])
+		t.tree.Remove(filter, sub)
+		delete(t.index, filter)
 	}
 	t.list = slices.Delete(t.list, i, i+1)
 	return true

@@ -179,14 +179,16 @@ func (n *modelNode) reload() {
 	w.post(Awake{})
 }
 
-// release drops the value of a session with nothing left to do, as when it is not in use; it is read again.
-func (n *modelNode) release() {
+// releasable reports whether the session has nothing left to do.
+func (n *modelNode) releasable() bool {
 	w := n.w
 	turn := func(in Input) bool { return in == Input(JournalTurn{}) }
-	if !w.s.Quiet() || w.s.Connection() != 0 || len(w.mailbox)+len(w.appends)+len(w.writes) > 0 || !all(w.answers, turn) {
-		return
-	}
-	w.answers, n.ghosts = nil, nil
+	return w.s.Quiet() && w.s.Connection() == 0 && len(w.mailbox)+len(w.appends)+len(w.writes) == 0 && all(w.answers, turn)
+}
+
+// release drops the value of a session with nothing left to do, as when it is not in use; it is read again.
+func (n *modelNode) release() {
+	n.w.answers, n.ghosts = nil, nil
 	n.cursor, n.holds, n.journaling = modelCursor{handed: unfed}, nil, nil
 	n.restore(0)
 }

@@ -3,6 +3,7 @@ package sessions
 import (
 	"fmt"
 	"slices"
+	"testing"
 	"time"
 
 	"pgregory.net/rapid"
@@ -53,6 +54,13 @@ func newWorld(t *rapid.T) *world {
 	return w
 }
 
+// trace tells what happens, with -v.
+func (w *world) trace(what string, v any) {
+	if testing.Verbose() {
+		w.t.Logf("%s %T%+v", what, v, v)
+	}
+}
+
 // post puts something behind what the session has yet to handle.
 func (w *world) post(in any) { w.mailbox = append(w.mailbox, in) }
 
@@ -61,6 +69,7 @@ func (w *world) step(in Input) {
 	if saved, ok := in.(JournalSaved); ok {
 		w.node.journalSaved(saved.Result)
 	}
+	w.trace(">", in)
 	w.perform(w.s.Step(w.now, in, nil))
 	checkInvariants(w.t, w.s)
 	for w.takeSoon() {
@@ -71,6 +80,7 @@ func (w *world) takeSoon() (any bool) {
 	for len(w.soon) > 0 {
 		in := w.soon[0]
 		w.soon = w.soon[1:]
+		w.trace(">", in)
 		w.perform(w.s.Step(w.now, in, nil))
 		checkInvariants(w.t, w.s)
 		any = true
@@ -104,6 +114,7 @@ func (w *world) run(n int) {
 // perform carries out effects.
 func (w *world) perform(effects []Effect) {
 	for _, e := range effects {
+		w.trace("<", e)
 		switch e := e.(type) {
 		case Send:
 			w.client.receive(e)

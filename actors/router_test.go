@@ -1,0 +1,304 @@
+package actors
+
+import (
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"runtime"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"dunlin/sessions"
+	"dunlin/sessions/sessionstest"
+)
+
+// testRouter is a router that the test hands the log to.
+func testRouter(ringBytes int) (*router, *sessionstest.Storage) {
+	s := sessionstest.New()
+	stats := &Stats{}
+	return newRouter(s.Log(), stats, newRetainedIndex(0), newRetainer(s.Retained(), stats, slog.New(slog.DiscardHandler)), sessions.Position{}, ringBytes), s
+}
+
+// feed is a session as the router sees one.
+type feed struct {
+	*member
+	mu     sync.Mutex // guards posted
+	posted []any
+}
+
+func newFeed(r *router) *feed {
+	f := &feed{}
+	f.member = &member{
+		post: func(m any) {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			f.posted = append(f.posted, m)
+		},
+		pending: func() int {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			return len(f.posted)
+		},
+	}
+	r.add(f.member)
+	return f
+}
+
+// take empties the mailbox.
+func (f *feed) take() []any {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	posted := f.posted
+	f.posted = nil
+	return posted
+}
+
+func (f *feed) sequences() (got []uint64) {
+	for _, m := range f.take() {
+		for _, e := range m.(sessions.Delivered).Entries {
+			got = append(got, e.Sequence)
+		}
+	}
+	return got
+}
+
+func entry(sequence uint64, topic string) sessions.Entry {
+	return sessions.Entry{
+		Position: sessions.Position{Sequence: sequence, Time: retainedAt.Add(time.Duration(sequence))},
+		Message:  &sessions.Message{Topic: topic, QoS: 1, Payload: fmt.Append(nil, sequence)},
+	}
+}
+
+func TestEntryReachesALiveSessionOnce(t *testing.T) {
+	r, _ := testRouter(1 << 20)
+	live, other := newFeed(r), newFeed(r)
+	r.attach(live.member, []string{"a/+", "a/#", "a/b", "x"})
+	r.attach(other.member, []string{"a/#"})
+	r.join(live.member, true)
+	r.deliver([]sessions.Entry{entry(1, "a/b"), entry(2, "b"), entry(3, "x")})
+	r.deliver([]sessions.Entry{entry(3, "x"), entry(4, "a/b")}) // 3 was handed out before
+	if got := live.sequences(); !slices.Equal(got, []uint64{1, 3, 4}) {
+		t.Fatalf("got %v", got)
+	}
+	if got := other.take(); len(got) > 0 {
+		t.Fatalf("a session that is not fed got %v", got)
+	}
+}
+
+// chase follows the log through a router, by joining, leaving and reading at random, and notes what it sees of topic "a".
+func chase(t *testing.T, r *router, f *feed, random *rand.Rand, end uint64) (seen []uint64) {
+	looked, live := uint64(0), false
+	look := func(entries []sessions.Entry, source string) {
+		for _, e := range entries {
+			if e.Sequence <= looked {
+				t.Errorf("%s: %d again at %d", source, e.Sequence, looked)
+			}
+			looked = e.Sequence
+			if e.Message.Topic == "a" {
+				seen = append(seen, e.Sequence)
+			}
+		}
+	}
+	drain := func() {
+		for _, m := range f.take() {
+			switch m := m.(type) {
+			case sessions.Delivered:
+				look(m.Entries, "live")
+			case sessions.Overrun:
+				live = false
+			}
+		}
+	}
+	for looked < end {
+		switch {
+		case !live:
+			entries, upTo, joined, ok := r.read(f.member, looked, true)
+			if !ok {
+				t.Error("the ring holds everything, and did not reach back far enough")
+				return seen
+			}
+			look(entries, "read")
+			looked, live = max(looked, upTo.Sequence), joined
+		case random.IntN(4) == 0:
+			at := r.leave(f.member)
+			drain()
+			if at.Sequence > 0 {
+				looked = max(looked, at.Sequence)
+			}
+			live = false
+		case random.IntN(3) == 0:
+			drain()
+			if live && r.Head().Sequence >= end && f.pending() == 0 { // what is behind the last match is not handed over
+				drain()
+				return seen
+			}
+		default:
+			runtime.Gosched()
+		}
+	}
+	return seen
+}
+
+// However a session joins, leaves and reads while the log goes on: it sees every entry once, in order.
+func TestFeedHasNoGapAndNoRepeat(t *testing.T) {
+	for seed := range uint64(20) {
+		r, _ := testRouter(1 << 30)
+		const end = 3000
+		feeds := make([]*feed, 4)
+		for i := range feeds {
+			feeds[i] = newFeed(r)
+			r.attach(feeds[i].member, []string{"a"})
+		}
+		var want []uint64
+		var all []sessions.Entry
+		random := rand.New(rand.NewPCG(seed, 1))
+		for s := uint64(1); s <= end; s++ {
+			topic := "b"
+			if random.IntN(2) == 0 {
+				topic = "a"
+				want = append(want, s)
+			}
+			all = append(all, entry(s, topic))
+		}
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			for rest := all; len(rest) > 0; {
+				n := min(len(rest), 1+random.IntN(20))
+				r.deliver(rest[:n])
+				rest = rest[n:]
+				runtime.Gosched()
+			}
+		})
+		for i, f := range feeds {
+			wg.Go(func() {
+				if got := chase(t, r, f, rand.New(rand.NewPCG(seed, uint64(i+2))), end); !slices.Equal(got, want) {
+					t.Errorf("seed %d, session %d saw %d entries, want %d", seed, i, len(got), len(want))
+				}
+			})
+		}
+		wg.Wait()
+	}
+}
+
+func TestSubscribeWaitsForWhatWasPromisedToBeStored(t *testing.T) {
+	r, s := testRouter(1 << 20)
+	done := make(resultChan, 1)
+	s.Log().Append(retainedEntry(0, "a", "1").Message, "", done, 1)
+	<-done
+	f := newFeed(r)
+	reached := 0
+	effect := sessions.Subscribe{Token: 7, Filters: []string{"a", "b"}, WantRetained: []bool{true, false}}
+	if _, ok := r.subscribe(f.member, effect, time.Now(), func() { reached++ }); ok {
+		t.Fatal("the subscription was made before the log was handed out")
+	}
+	if len(f.filters) > 0 {
+		t.Fatal("its filters are in the tree")
+	}
+	r.deliver(s.Entries())
+	if reached != 1 {
+		t.Fatalf("it was called %d times", reached)
+	}
+	in, ok := r.subscribe(f.member, effect, time.Now(), func() { reached++ })
+	if !ok || in.Position.Sequence != 1 || len(in.Retained) != 2 || len(in.Retained[0]) != 1 || in.Token != 7 {
+		t.Fatalf("subscribed: %+v, %v", in, ok)
+	}
+	if r.deliver([]sessions.Entry{entry(2, "b")}); reached != 1 {
+		t.Fatal("it was called again")
+	}
+}
+
+// Whatever the moment of a subscription: each retained message comes as retained, or live, and not both.
+func TestRetainedMessageComesOnceOrLive(t *testing.T) {
+	for range 200 {
+		r, _ := testRouter(1 << 20)
+		f := newFeed(r)
+		r.join(f.member, true)
+		const n = 50
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			for i := range uint64(n) {
+				e := entry(i+1, fmt.Sprint("topic/", i))
+				e.Message.Retain = true
+				r.deliver([]sessions.Entry{e})
+			}
+		})
+		runtime.Gosched()
+		in, ok := r.subscribe(f.member, sessions.Subscribe{Filters: []string{"#"}, WantRetained: []bool{true}}, retainedAt, func() {})
+		if !ok {
+			t.Fatal("not subscribed")
+		}
+		wg.Wait()
+		times := map[uint64]int{}
+		for _, e := range in.Retained[0] {
+			times[e.Sequence]++
+		}
+		for _, s := range f.sequences() {
+			times[s]++
+		}
+		for s := range uint64(n) {
+			if times[s+1] != 1 {
+				t.Fatalf("message %d came %d times", s+1, times[s+1])
+			}
+		}
+	}
+}
+
+func TestSessionThatIsBehindIsOverrun(t *testing.T) {
+	r, _ := testRouter(1 << 20)
+	f := newFeed(r)
+	r.attach(f.member, []string{"#"})
+	r.join(f.member, true)
+	for i := range uint64(200) {
+		r.deliver([]sessions.Entry{entry(i+1, "a")})
+	}
+	posted := f.take()
+	if len(posted) > maxBehind+2 {
+		t.Fatalf("%d batches wait for a session that is behind", len(posted))
+	}
+	if _, ok := posted[len(posted)-1].(sessions.Overrun); !ok {
+		t.Fatalf("the last message is %T", posted[len(posted)-1])
+	}
+	last := posted[len(posted)-2].(sessions.Delivered).Entries[0].Sequence
+	if at := r.leave(f.member); at.Sequence != 0 {
+		t.Fatalf("a feed that had stopped went up to %d", at.Sequence)
+	}
+	entries, _, live, ok := r.read(f.member, last, true)
+	if !ok || !live || len(entries) != 200-int(last) {
+		t.Fatalf("it reads %d entries after %d", len(entries), last)
+	}
+}
+
+// The checkpoint does not pass what a live session was handed and has not journaled.
+func TestCheckpointWaitsForJournals(t *testing.T) {
+	r, _ := testRouter(1 << 20)
+	f := newFeed(r)
+	r.attach(f.member, []string{"a"})
+	want := func(sequence uint64) {
+		t.Helper()
+		if at := r.complete(); at.Sequence != sequence {
+			t.Fatalf("complete up to %d, want %d", at.Sequence, sequence)
+		}
+	}
+	r.deliver([]sessions.Entry{entry(1, "a")})
+	want(1)
+	r.join(f.member, true)
+	r.deliver([]sessions.Entry{entry(2, "b"), entry(3, "b")})
+	want(3) // nothing was handed over
+	r.deliver([]sessions.Entry{entry(4, "a"), entry(5, "b")})
+	want(1)
+	f.journaled.Store(4)
+	want(5)
+	r.deliver([]sessions.Entry{entry(6, "a")})
+	want(4)
+	r.leave(f.member)
+	r.deliver([]sessions.Entry{entry(7, "a")})
+	want(4) // the durable journal still says live
+	r.join(f.member, true)
+	want(4)
+	f.hold.Store(3)
+	want(2)
+	r.remove(f.member)
+	want(7)
+}
