@@ -118,6 +118,9 @@ func TestKill9Loop(t *testing.T) {
 		harness.Wait(time.Duration(random.Int64N(int64(600 * time.Millisecond))))
 		b.Kill()
 		wait()
+		for random.IntN(4) == 0 { // the broker may die again while it recovers
+			b.FalseStart(time.Duration(random.Int64N(int64(300 * time.Millisecond))))
+		}
 		b.Up()
 		if t.Failed() {
 			t.Fatalf("round %d", round)

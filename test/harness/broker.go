@@ -91,6 +91,24 @@ func Start(t testing.TB, options ...Option) *Broker {
 // Up starts the process and waits for its ready line.
 func (b *Broker) Up() {
 	b.t.Helper()
+	var firstLine <-chan string
+	b.process, firstLine = b.startProcess()
+	if err := b.becomeReady(firstLine); err != nil {
+		b.Kill()
+		b.t.Fatalf("%v\nlog of the broker:\n%s", err, b.log.tail(40))
+	}
+}
+
+// FalseStart starts the process and kills it after a while, ready or not.
+func (b *Broker) FalseStart(after time.Duration) {
+	b.t.Helper()
+	b.process, _ = b.startProcess()
+	Wait(after)
+	b.Kill()
+}
+
+func (b *Broker) startProcess() (p *process, firstLine <-chan string) {
+	b.t.Helper()
 	cmd := exec.Command(Binary(b.t), b.args...)
 	cmd.Dir = b.dir
 	cmd.Stderr = b.log
@@ -102,14 +120,10 @@ func (b *Broker) Up() {
 	if err := cmd.Start(); err != nil {
 		b.t.Fatal(err)
 	}
-	p := &process{cmd: cmd, exited: make(chan struct{})}
-	b.process = p
-	firstLine := make(chan string, 1)
-	go p.watch(stdout, firstLine)
-	if err := b.becomeReady(firstLine); err != nil {
-		p.kill()
-		b.t.Fatalf("%v\nlog of the broker:\n%s", err, b.log.tail(40))
-	}
+	p = &process{cmd: cmd, exited: make(chan struct{})}
+	line := make(chan string, 1)
+	go p.watch(stdout, line)
+	return p, line
 }
 
 // watch passes on the first line of the process's standard output, reads the rest away and waits for the process.
