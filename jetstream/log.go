@@ -103,7 +103,7 @@ func (l *Log) Scan(ctx context.Context, after, upTo uint64, visit func(sessions.
 }
 
 // maxConcurrentLoads bounds the requests of one Load.
-const maxConcurrentLoads = 64
+const maxConcurrentLoads = 16
 
 // Load implements sessions.Log. Entries come in the order of sequences.
 func (l *Log) Load(ctx context.Context, sequences []uint64) ([]sessions.Entry, error) {

@@ -152,9 +152,10 @@ func TestWindowHoldsWritesBackInOrder(t *testing.T) {
 }
 
 func TestLateAckAnswersNothing(t *testing.T) {
+	t.Parallel()
 	_, nc := startServer(t)
 	h := newHandStream(t, nc)
-	p, stats := newTestPublisher(t, nc, func(c *Config) { c.Window, c.AckTimeout = 1, 200*time.Millisecond })
+	p, stats := newTestPublisher(t, nc, func(c *Config) { c.Window, c.AckTimeout = 1, 2*time.Second })
 	sink := make(resultChan, 2)
 	p.publish(handWrite(1, sink))
 	p.publish(handWrite(2, sink))

@@ -40,7 +40,7 @@ func (q *Queues) Open(ctx context.Context, clientID string, filters []string, af
 	for i := range subjects {
 		subjects[i] = q.log.prefix + subjects[i]
 	}
-	queue := &Queue{queues: q, clientID: clientID, subjects: subjects, name: q.name(clientID)}
+	queue := &Queue{queues: q, clientID: clientID, subjects: subjects, name: q.name(clientID), largest: fetchBytes / 64}
 	if err := queue.open(ctx, after); err != nil {
 		return nil, fmt.Errorf("open queue of %q: %w", clientID, err)
 	}
@@ -83,6 +83,8 @@ type Queue struct {
 	position uint64
 	// fetched is how many messages came since the consumer was reset: the consumer's own numbering.
 	fetched uint64
+	// largest is the size of the largest message of the last fetch.
+	largest int
 	// lost: messages may have been taken out that did not reach us; the consumer is to be reset to position.
 	lost bool
 }
@@ -157,6 +159,9 @@ func (u *Queue) Pending(ctx context.Context) (uint64, error) {
 	return consumer.CachedInfo().NumPending, nil
 }
 
+// fetchBytes is about how much one fetch may bring: many may run at a time, over one connection.
+const fetchBytes = 4 << 20
+
 // Fetch implements sessions.Queue.
 //
 // An empty answer of the consumer is no proof: it counts what waits behind the log's back, and may answer before it has
@@ -171,7 +176,7 @@ func (u *Queue) Fetch(ctx context.Context, most int) ([]sessions.Entry, error) {
 				return nil, err
 			}
 		}
-		entries, err := u.pull(ctx, min(most, maxAnswers), wait)
+		entries, err := u.pull(ctx, min(most, maxAnswers, max(1, fetchBytes/u.largest)), wait)
 		switch {
 		case len(entries) > 0:
 			return entries, nil // an error, if there was one, has set lost
@@ -199,7 +204,7 @@ func (u *Queue) pull(ctx context.Context, batch int, wait time.Duration) ([]sess
 	}
 	var entries []sessions.Entry
 	var failure error
-	received := 0
+	received, largest := 0, 1
 	err := u.queues.log.inboxes.request(ctx, "$JS.API.CONSUMER.MSG.NEXT."+u.queues.config.Names.Stream+"."+u.name, request,
 		func(m *nats.Msg) (done bool) {
 			d, ok := parseDelivery(m.Reply)
@@ -212,6 +217,7 @@ func (u *Queue) pull(ctx context.Context, batch int, wait time.Duration) ([]sess
 			}
 			if !u.lost {
 				u.fetched++
+				largest = max(largest, len(m.Data))
 				u.position = d.streamSequence
 				e := sessions.Entry{Position: sessions.Position{Sequence: d.streamSequence, Time: d.time}, QueuedAfter: d.pending}
 				u.queues.log.fill(&e, m.Subject, m.Header, m.Data)
@@ -219,6 +225,9 @@ func (u *Queue) pull(ctx context.Context, batch int, wait time.Duration) ([]sess
 			}
 			return received == batch
 		})
+	if len(entries) > 0 {
+		u.largest = largest
+	}
 	if err != nil {
 		u.lost = true // what is still under way will not reach us
 		return entries, err

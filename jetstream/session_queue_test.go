@@ -273,3 +273,22 @@ func TestQueueOfAnotherKindIsMadeAnew(t *testing.T) {
 		t.Errorf("fetched %v", got)
 	}
 }
+
+func TestFetchOfLargeMessagesIsSmall(t *testing.T) {
+	_, s := newStorage(t)
+	ctx := testContext(t)
+	large := jetstreamtest.Message("a", strings.Repeat("x", 1<<20))
+	for range 20 {
+		jetstreamtest.Append(t, s.Log(), large)
+	}
+	q := openQueue(ctx, t, s.Queues(), "c", 10, "a")
+	if entries, err := q.Fetch(ctx, 5); err != nil || len(entries) != 5 { // it cannot know yet
+		t.Fatalf("fetched %d, %v", len(entries), err)
+	}
+	if entries, err := q.Fetch(ctx, 100); err != nil || len(entries) != 4 {
+		t.Fatalf("fetched %d, %v", len(entries), err)
+	}
+	if got := fetchAll(ctx, t, q, 100); !slices.Equal(got, count(20, 20)) {
+		t.Errorf("fetched %v", got)
+	}
+}
