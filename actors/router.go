@@ -382,9 +382,9 @@ func (r *router) read(m *member, after uint64, room int, durable bool) (entries 
 		return nil, sessions.Position{Sequence: r.ring.after}, false, false
 	}
 	rest := r.ring.since(after)
-	if n := min(len(rest), ringChunk); n > room {
-		entries = append(entries, rest[:n]...)
-		return entries, entries[n-1].Position, false, true
+	if len(rest) > room {
+		entries = append(entries, rest[:min(len(rest), ringChunk)]...)
+		return entries, entries[len(entries)-1].Position, false, true
 	}
 	entries = append(entries, rest...)
 	r.joinLocked(m, durable)

@@ -30,18 +30,11 @@ type feed struct {
 
 func newFeed(r *router) *feed {
 	f := &feed{}
-	f.member = &member{
-		post: func(m any) {
-			f.mu.Lock()
-			defer f.mu.Unlock()
-			f.posted = append(f.posted, m)
-		},
-		pending: func() int {
-			f.mu.Lock()
-			defer f.mu.Unlock()
-			return len(f.posted)
-		},
-	}
+	f.member = &member{post: func(m any) {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.posted = append(f.posted, m)
+	}}
 	r.add(f.member)
 	return f
 }
@@ -52,7 +45,16 @@ func (f *feed) take() []any {
 	defer f.mu.Unlock()
 	posted := f.posted
 	f.posted = nil
+	for _, m := range posted {
+		f.took(m.(sessions.Input))
+	}
 	return posted
+}
+
+func (f *feed) empty() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.posted) == 0
 }
 
 func (f *feed) sequences() (got []uint64) {
@@ -90,6 +92,7 @@ func TestEntryReachesALiveSessionOnce(t *testing.T) {
 // chase follows the log through a router, by joining, leaving and reading at random, and notes what it sees of topic "a".
 func chase(t *testing.T, r *router, f *feed, random *rand.Rand, end uint64) (seen []uint64) {
 	looked, live := uint64(0), false
+	room := []int{8, ringChunk, 4 * ringChunk}[random.IntN(3)]
 	look := func(entries []sessions.Entry, source string) {
 		for _, e := range entries {
 			if e.Sequence <= looked {
@@ -114,7 +117,7 @@ func chase(t *testing.T, r *router, f *feed, random *rand.Rand, end uint64) (see
 	for looked < end {
 		switch {
 		case !live:
-			entries, upTo, joined, ok := r.read(f.member, looked, true)
+			entries, upTo, joined, ok := r.read(f.member, looked, room, true)
 			if !ok {
 				t.Error("the ring holds everything, and did not reach back far enough")
 				return seen
@@ -130,7 +133,7 @@ func chase(t *testing.T, r *router, f *feed, random *rand.Rand, end uint64) (see
 			live = false
 		case random.IntN(3) == 0:
 			drain()
-			if live && r.Head().Sequence >= end && f.pending() == 0 { // what is behind the last match is not handed over
+			if live && r.Head().Sequence >= end && f.empty() { // what is behind the last match is not handed over
 				drain()
 				return seen
 			}
@@ -246,27 +249,46 @@ func TestRetainedMessageComesOnceOrLive(t *testing.T) {
 }
 
 func TestSessionThatIsBehindIsOverrun(t *testing.T) {
-	r, _ := testRouter(1 << 20)
-	f := newFeed(r)
-	r.attach(f.member, []string{"#"})
-	r.join(f.member, true)
-	for i := range uint64(200) {
-		r.deliver([]sessions.Entry{entry(i+1, "a")})
-	}
-	posted := f.take()
-	if len(posted) > maxBehind+2 {
-		t.Fatalf("%d batches wait for a session that is behind", len(posted))
-	}
-	if _, ok := posted[len(posted)-1].(sessions.Overrun); !ok {
-		t.Fatalf("the last message is %T", posted[len(posted)-1])
-	}
-	last := posted[len(posted)-2].(sessions.Delivered).Entries[0].Sequence
-	if at := r.leave(f.member); at.Sequence != 0 {
-		t.Fatalf("a feed that had stopped went up to %d", at.Sequence)
-	}
-	entries, _, live, ok := r.read(f.member, last, true)
-	if !ok || !live || len(entries) != 200-int(last) {
-		t.Fatalf("it reads %d entries after %d", len(entries), last)
+	for _, size := range []int{0, maxUntakenBytes / 100} {
+		r, _ := testRouter(1 << 30)
+		f := newFeed(r)
+		r.attach(f.member, []string{"#"})
+		r.join(f.member, true)
+		const n = 2 * maxUntaken
+		payload := make([]byte, size)
+		for i := range uint64(n) {
+			e := entry(i+1, "a")
+			e.Message.Payload = payload
+			r.deliver([]sessions.Entry{e})
+		}
+		posted := f.take()
+		if most := map[bool]int{true: maxUntaken, false: 100}[size == 0]; len(posted) > most+2 {
+			t.Fatalf("%d messages of %d bytes wait for a session that is behind", len(posted), size)
+		}
+		if _, ok := posted[len(posted)-1].(sessions.Overrun); !ok {
+			t.Fatalf("the last message is %T", posted[len(posted)-1])
+		}
+		if at := r.leave(f.member); at.Sequence != 0 {
+			t.Fatalf("a feed that had stopped went up to %d", at.Sequence)
+		}
+		looked := posted[len(posted)-2].(sessions.Delivered).Entries[0].Sequence
+		const room = 2 * ringChunk
+		for live := false; !live; {
+			entries, upTo, joined, ok := r.read(f.member, looked, room, true)
+			if !ok || len(entries) == 0 || entries[0].Sequence != looked+1 {
+				t.Fatalf("it reads %d entries after %d", len(entries), looked)
+			}
+			if len(entries) > room {
+				t.Fatalf("it reads %d entries at once", len(entries))
+			}
+			looked, live = upTo.Sequence, joined
+		}
+		if looked != n {
+			t.Fatalf("it is live after %d of %d", looked, n)
+		}
+		if messages, bytes := f.untaken.Load(), f.untakenBytes.Load(); messages != 0 || bytes != 0 {
+			t.Fatalf("%d messages, %d bytes count as not taken", messages, bytes)
+		}
 	}
 }
 
