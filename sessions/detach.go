@@ -156,7 +156,7 @@ func (s *Session) onAwake(now time.Time, dst []Effect) []Effect {
 	if s.foreign {
 		s.foreign = false
 		s.claim = s.record.want() // the record first: a durable journal means that all that recovery found out is
-		s.journalNow()
+		s.claimJournal = s.journalNow()
 	}
 	if s.will != nil && !s.willDue().After(now) {
 		dst = s.fireWill(now, dst)

@@ -121,7 +121,11 @@ func (w *world) actions() []action {
 		{"checkpoint", always, n.checkpoint},
 		{"boot settles", func() bool { return len(n.stored) > 1 }, n.settled},
 		{"release", n.releasable, n.release},
-		{"crash", func() bool { return w.number(0, 9) == 0 }, n.crash},
+		{"crash", always, func() {
+			if w.number(0, 3) == 0 {
+				n.crash()
+			}
+		}},
 	}
 }
 

@@ -15,6 +15,8 @@ type inboundMessage struct {
 	stored     bool
 	// journaled is the version of the journal that holds it as stored; PUBREC waits for it.
 	journaled uint64
+	// counted is the connection of whose Receive Maximum it takes a place.
+	counted ConnectionID
 }
 
 // pendingKind says what becomes of the result of a Persist.
@@ -48,17 +50,20 @@ const maxInbound = 4
 
 // onPublish takes a message from the client. (3.3.4)
 func (s *Session) onPublish(now time.Time, p *mqttcodec.Publish, dst []Effect) []Effect {
+	var before *inboundMessage
 	if p.QoS == 2 {
-		if in := s.inbound[p.PacketID]; in != nil {
-			return s.repeated(p.PacketID, in, dst) // [MQTT-4.3.3-10]
-		}
+		before = s.inbound[p.PacketID]
 	}
-	if p.QoS > 0 {
+	if p.QoS > 0 && (before == nil || before.counted != s.connection) {
 		s.inboundUsed++
 		if s.version == mqttcodec.V5 && s.inboundUsed > int(s.cfg.ReceiveMaximum) || len(s.inbound) > maxInbound*int(s.cfg.ReceiveMaximum) {
 			err := &mqttcodec.ProtocolError{Reason: mqttcodec.ReceiveMaximumExceeded, Clause: "MQTT-3.3.4-9", Detail: "more unacknowledged messages than our Receive Maximum"}
 			return s.fault(now, err, dst)
 		}
+	}
+	if before != nil {
+		before.counted = s.connection
+		return s.repeated(p.PacketID, before, dst) // [MQTT-4.3.3-10]
 	}
 	if reason := s.refusal(p.Topic); reason != mqttcodec.Success {
 		return s.refuse(now, p, reason, dst)
@@ -81,7 +86,7 @@ func (s *Session) onPublish(now time.Time, p *mqttcodec.Publish, dst []Effect) [
 		if s.inbound == nil {
 			s.inbound = map[uint16]*inboundMessage{}
 		}
-		s.inbound[p.PacketID] = &inboundMessage{generation: s.generation}
+		s.inbound[p.PacketID] = &inboundMessage{generation: s.generation, counted: s.connection}
 		entry.kind, entry.generation = pendingPubrec, s.generation
 		entry.id = publishID(s.incarnation, p.PacketID, s.generation)
 	}
@@ -288,10 +293,11 @@ func (s *Session) answerQoS2(e pendingPublish, here bool, dst []Effect) []Effect
 	known := in != nil && in.generation == e.generation
 	if e.reason.Failed() {
 		if known {
-			delete(s.inbound, e.packetID) // [MQTT-4.3.3-9]
+			s.forgetInbound(e.packetID, in) // [MQTT-4.3.3-9]
+		} else if here {
+			s.inboundUsed--
 		}
 		if here {
-			s.inboundUsed--
 			dst = s.send(&mqttcodec.Pubrec{PacketID: e.packetID, Reason: e.reason}, dst)
 		}
 		return dst
@@ -320,8 +326,15 @@ func (s *Session) onPubrel(p *mqttcodec.Pubrel, dst []Effect) []Effect {
 		}
 		return s.send(&mqttcodec.Pubcomp{PacketID: p.PacketID, Reason: mqttcodec.PacketIdentifierNotFound}, dst)
 	}
-	delete(s.inbound, p.PacketID)
-	s.inboundUsed = max(0, s.inboundUsed-1)
+	s.forgetInbound(p.PacketID, in)
 	s.sendWhen(false, s.journalNow(), &mqttcodec.Pubcomp{PacketID: p.PacketID})
 	return dst
+}
+
+// forgetInbound frees the identifier of a QoS 2 message and its place of the Receive Maximum.
+func (s *Session) forgetInbound(id uint16, in *inboundMessage) {
+	delete(s.inbound, id)
+	if in.counted == s.connection && s.connection != 0 {
+		s.inboundUsed--
+	}
 }
