@@ -115,7 +115,7 @@ func (s *connectionSet) len() int {
 // clients to read it.
 func (b *Broker) endConnections(ctx context.Context) {
 	b.connections.each(func(c *connection) { c.mailbox.PostUserMessage(&outbound{close: true}) })
-	ctx, cancel := context.WithTimeout(ctx, lingerTimeout/2)
+	ctx, cancel := context.WithTimeout(ctx, lingerTimeout/8)
 	defer cancel()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()

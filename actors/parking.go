@@ -93,9 +93,12 @@ func (p *parking) park(clientID string) {
 	pl := p.place(clientID)
 	pl.drop = false
 	p.move(clientID, pl, p.queued)
-	for p.queued.Len() > p.max { // those would be the first to go anyway
-		oldest := p.queued.Front().Value.(string)
-		p.move(oldest, p.places[oldest], nil)
+	for e := p.queued.Front(); e != nil && p.queued.Len() > p.max; {
+		oldest := e.Value.(string)
+		e = e.Next()
+		if pl := p.places[oldest]; !pl.drop { // those parked first would be the first to go anyway
+			p.move(oldest, pl, nil)
+		}
 	}
 	p.wake()
 }
