@@ -18,6 +18,7 @@
 // becomes a reply, a header name or a raw subject token.
 //
 //	goroutine          started by    stopped by       blocks on                   owns
+//	inboxes.watch      Open          Storage.Close    status                      what requests wait for
 //	publisher.run      Open          Storage.Close    acks, status, ticks         the order of results
 //	Log.Tail           the caller    its context      messages, status, ticks     its push consumer and position
 //

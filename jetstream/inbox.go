@@ -28,8 +28,38 @@ type inboxes struct {
 	// timeout is how long the next answer to a request may take.
 	timeout time.Duration
 
+	status  chan nats.Status
+	stopped chan struct{}
+
 	mu   sync.Mutex
-	idle []*inbox // guarded by mu
+	idle []*inbox      // guarded by mu
+	lost chan struct{} // guarded by mu: closed when the connection that is used now is lost
+}
+
+func newInboxes(nc *nats.Conn, timeout time.Duration) *inboxes {
+	s := &inboxes{
+		nc: nc, timeout: timeout, status: nc.StatusChanged(nats.RECONNECTING, nats.DISCONNECTED, nats.CLOSED),
+		stopped: make(chan struct{}), lost: make(chan struct{}),
+	}
+	go s.watch()
+	return s
+}
+
+// watch fails the requests under way when the connection is lost: they are never answered. It ends with close.
+func (s *inboxes) watch() {
+	defer close(s.stopped)
+	for range s.status {
+		s.mu.Lock()
+		close(s.lost)
+		s.lost = make(chan struct{})
+		s.mu.Unlock()
+	}
+}
+
+func (s *inboxes) loss() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.lost
 }
 
 // maxIdleInboxes bounds what is kept after a burst.
@@ -65,8 +95,10 @@ func (s *inboxes) give(in *inbox, settled bool) {
 	_ = in.sub.Unsubscribe() // fails only when the connection is closed, and the subscription with it
 }
 
-// close ends the subscriptions that are kept.
+// close ends the watch and the subscriptions that are kept.
 func (s *inboxes) close() {
+	s.nc.RemoveStatusListener(s.status)
+	<-s.stopped
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, in := range s.idle {
@@ -82,7 +114,7 @@ func (s *inboxes) request(ctx context.Context, subject string, data []byte, visi
 	if err != nil {
 		return err
 	}
-	settled := false
+	settled, lost := false, s.loss()
 	defer func() { s.give(in, settled) }()
 	if err := s.nc.PublishRequest(subject, in.subject, data); err != nil {
 		return clientErr(err)
@@ -97,6 +129,8 @@ func (s *inboxes) request(ctx context.Context, subject string, data []byte, visi
 				return nil
 			}
 			timer.Reset(s.timeout)
+		case <-lost:
+			return fmt.Errorf("%w: connection lost", sessions.ErrUnavailable)
 		case <-timer.C:
 			return fmt.Errorf("%w: no answer on %s within %v", sessions.ErrUnavailable, subject, s.timeout)
 		case <-ctx.Done():

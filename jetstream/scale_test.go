@@ -70,7 +70,7 @@ func TestTenThousandSessions(t *testing.T) {
 	begin = time.Now()
 	n.Start()
 	t.Logf("start took %v", time.Since(begin))
-	eventually(t, "connected", n.Conn.IsConnected)
+	eventually(t, "connected", func() bool { return n.Conn.Stats().Reconnects > 0 && n.Conn.IsConnected() })
 	if stored, err := s.Store().Load(context.Background(), "client-9999"); err != nil || len(stored.Record) != len(record) {
 		t.Errorf("loaded %+v, %v", stored, err)
 	}

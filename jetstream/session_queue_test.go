@@ -130,7 +130,6 @@ func TestQueueIsRebuiltWhenTheServerForgetsIt(t *testing.T) {
 		t.Fatalf("fetched %v, %v", entries, err)
 	}
 	n.Restart()
-	eventually(t, "connected", n.Conn.IsConnected)
 	if got := fetchAll(ctx, t, q, 100); !slices.Equal(got, count(6, 20)) {
 		t.Errorf("after a restart: %v", got)
 	}

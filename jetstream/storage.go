@@ -34,15 +34,17 @@ func Open(ctx context.Context, nc *nats.Conn, c Config) (*Storage, error) {
 		return nil, clientErr(err)
 	}
 	stats := new(Stats)
-	in := &inboxes{nc: nc, timeout: c.AckTimeout}
+	in := newInboxes(nc, c.AckTimeout)
 	reader := func(stream string) streamReader { return streamReader{inboxes: in, stream: stream} }
 	log := &Log{config: &c, nc: nc, js: js, inboxes: in, reader: reader(c.Names.Stream), stats: stats, prefix: c.Names.Subjects + "."}
 	if log.publisher, err = newPublisher(nc, &c, stats, log.appended); err != nil {
+		in.close()
 		return nil, err
 	}
 	state, err := newPublisher(nc, &c, stats, func(uint64) {})
 	if err != nil {
 		log.publisher.close()
+		in.close()
 		return nil, err
 	}
 	return &Storage{

@@ -104,3 +104,29 @@ func TestSenselessConfigIsRefused(t *testing.T) {
 		t.Errorf("default: %v", err)
 	}
 }
+
+func TestRequestFailsWithItsConnection(t *testing.T) {
+	n := jetstreamtest.StartNATS(t)
+	c := testConfig()
+	c.AckTimeout = time.Hour
+	s := openStorage(t, n, c)
+	ctx := testContext(t)
+	failed := make(chan error, 1)
+	go func() {
+		for {
+			if _, err := s.Log().Load(ctx, []uint64{1}); err != nil {
+				failed <- err
+				return
+			}
+		}
+	}()
+	n.Stop()
+	select {
+	case err := <-failed:
+		if !errors.Is(err, sessions.ErrUnavailable) {
+			t.Errorf("load: %v", err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("a request waits for a connection that is lost")
+	}
+}

@@ -22,7 +22,6 @@ func TestTopologyIsMadeOnceAndThenFound(t *testing.T) {
 		}
 	}
 	n.Restart()
-	eventually(t, "connected", n.Conn.IsConnected)
 	if err := jetstream.EnsureTopology(ctx, n.Conn, c); err != nil {
 		t.Fatal(err)
 	}

@@ -93,11 +93,18 @@ func (n *NATS) Stop() {
 	}
 }
 
-// Restart stops the server and starts it again; it does not wait for the connection.
+// Restart stops the server, starts it again and waits until Conn is connected to it.
 func (n *NATS) Restart() {
 	n.t.Helper()
+	connected := n.Conn.StatusChanged(nats.CONNECTED)
+	defer n.Conn.RemoveStatusListener(connected)
 	n.Stop()
 	n.Start()
+	select {
+	case <-connected:
+	case <-time.After(30 * time.Second):
+		n.t.Fatal("the connection does not come back")
+	}
 }
 
 // Address is where NATS clients can connect, empty when the server does not listen.
