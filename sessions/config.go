@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"math"
 	"time"
+
+	"dunlin/mqttcodec"
 )
 
 // Never is the session expiry that never passes. [MQTT-3.1.2-23]
@@ -27,7 +29,7 @@ type Config struct {
 	Boot string
 	// MaxExpiry caps the Session Expiry Interval; Never allows sessions without end.
 	MaxExpiry time.Duration
-	// DefaultExpiryV3 is what a 3.1 or 3.1.1 client with clean session 0 gets; those cannot ask.
+	// DefaultExpiryV3 is what a 3.1 or 3.1.1 client with clean session 0 gets; those cannot ask, so MaxExpiry does not bound it.
 	DefaultExpiryV3 time.Duration
 	// MaxQueuedMessages bounds what waits for a client that is away or slow; 0: only the log's own limits do.
 	MaxQueuedMessages int
@@ -75,8 +77,8 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("boot is empty")
 	case c.MaxExpiry <= 0:
 		return fmt.Errorf("max expiry %v is not positive", c.MaxExpiry)
-	case c.DefaultExpiryV3 <= 0 || c.DefaultExpiryV3 > c.MaxExpiry:
-		return fmt.Errorf("default expiry %v is not between 0 and the maximum %v", c.DefaultExpiryV3, c.MaxExpiry)
+	case c.DefaultExpiryV3 <= 0:
+		return fmt.Errorf("default expiry %v is not positive", c.DefaultExpiryV3)
 	case c.Overflow != DropOldest && c.Overflow != DropNewest:
 		return fmt.Errorf("overflow %q is neither %s nor %s", c.Overflow, DropOldest, DropNewest)
 	case c.SendWindow < 1 || c.SendWindow > 1024:
@@ -91,11 +93,23 @@ func (c *Config) Validate() error {
 
 // capExpiry is the expiry that a client which asked for seconds gets. (3.2.2.3.2)
 func (c *Config) capExpiry(seconds uint32) time.Duration {
-	asked := time.Duration(seconds) * time.Second
-	if seconds == neverSeconds {
-		asked = Never
+	return min(wireExpiry(seconds), c.MaxExpiry)
+}
+
+// storedExpiry is the expiry of a stored session: as granted then, unless less is granted now.
+func (c *Config) storedExpiry(r *Record) time.Duration {
+	if r.Protocol != mqttcodec.V5 {
+		return min(wireExpiry(r.ExpirySeconds), c.DefaultExpiryV3)
 	}
-	return min(asked, c.MaxExpiry)
+	return c.capExpiry(r.ExpirySeconds)
+}
+
+// wireExpiry is an expiry given in seconds on the wire. [MQTT-3.1.2-23]
+func wireExpiry(seconds uint32) time.Duration {
+	if seconds == neverSeconds {
+		return Never
+	}
+	return time.Duration(seconds) * time.Second
 }
 
 // expirySeconds is an expiry as it stands on the wire.

@@ -28,10 +28,7 @@ func Restore(cfg *Config, stored Stored, recovery Recovery) (*Session, error) {
 	s := New(cfg, r.ClientID, stored)
 	s.record.stored = true
 	s.incarnation, s.epoch, s.nonce, s.version = r.Incarnation, r.Epoch, r.Nonce, r.Protocol
-	s.expiry = min(time.Duration(r.ExpirySeconds)*time.Second, cfg.MaxExpiry)
-	if r.ExpirySeconds == neverSeconds {
-		s.expiry = cfg.MaxExpiry
-	}
+	s.expiry = cfg.storedExpiry(r)
 	s.will = r.Will
 	s.foreign = r.Owner != cfg.Boot || r.DetachedAt == nil || len(recovery.IDs) > 0
 	for _, sub := range r.Subscriptions {

@@ -53,7 +53,7 @@ type AuthConfig struct {
 // SessionsConfig bounds MQTT sessions and their queues.
 type SessionsConfig struct {
 	MaxExpiry          time.Duration // may be Never
-	DefaultExpiryV3    time.Duration // may be Never; MaxExpiry cuts it
+	DefaultExpiryV3    time.Duration // may be Never, and more than MaxExpiry
 	MaxQueuedMessages  int           // 0 means no limit
 	Overflow           string        // drop_oldest or drop_newest
 	QueueQoS0          bool

@@ -84,7 +84,7 @@ var keys = []key{
 	},
 	{
 		name: "sessions.default_expiry_v3", follows: "sessions.max_expiry",
-		meaning: "how long a persistent session of an MQTT 3.1 or 3.1.1 client outlives its connection; `sessions.max_expiry` cuts it too",
+		meaning: "how long a persistent session of an MQTT 3.1 or 3.1.1 client outlives its connection; those clients cannot ask for a time, so `sessions.max_expiry` does not cut it",
 		bind: func(c *Config) value {
 			return durationValue{to: &c.Sessions.DefaultExpiryV3, min: time.Second, max: Never - 1, mayBeNever: true}
 		},

@@ -111,7 +111,7 @@ func brokerConfig(c Config) actors.Config {
 	b.MaxRetained = c.Limits.MaxRetained
 	s := &b.Sessions
 	s.MaxExpiry = c.Sessions.MaxExpiry
-	s.DefaultExpiryV3 = min(c.Sessions.DefaultExpiryV3, c.Sessions.MaxExpiry)
+	s.DefaultExpiryV3 = c.Sessions.DefaultExpiryV3
 	s.MaxQueuedMessages = c.Sessions.MaxQueuedMessages
 	s.Overflow = sessions.Overflow(c.Sessions.Overflow)
 	s.QueueQoS0 = c.Sessions.QueueQoS0
