@@ -175,7 +175,7 @@ func (b *testBroker) crash() *sessionstest.Storage {
 // eventually waits until ok. In a bubble that costs no time.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for range 10_000 {
+	for range 40_000 {
 		if ok() {
 			return
 		}
