@@ -133,7 +133,7 @@ func (s *Session) flushWrites(dst []Effect) []Effect {
 			Token: v, Expect: s.journal.revision, Data: s.appendJournal(nil), Position: position, Live: s.journalsLive(),
 		})
 	}
-	if s.journalLazy && !s.turnRequested {
+	if s.journalLazy && !s.turnRequested && s.journal.wanted <= s.journal.sent { // else it is written anyway
 		s.turnRequested = true
 		dst = append(dst, RequestJournalTurn{})
 	}

@@ -268,6 +268,9 @@ func (s *Session) answerPublish(now time.Time, e pendingPublish, dst []Effect) [
 	if e.reason.Failed() && e.err != nil {
 		dst = append(dst, Drop{Reason: DropNotStored, Count: 1})
 		if here && s.version != mqttcodec.V5 && e.kind != pendingUnanswered {
+			if in := s.inbound[e.packetID]; e.kind == pendingPubrec && in != nil && in.generation == e.generation {
+				s.forgetInbound(e.packetID, in) // it comes again on the next connection
+			}
 			err := &mqttcodec.ProtocolError{Reason: e.reason, Detail: "the message could not be stored: " + e.err.Error()}
 			return s.fault(now, err, dst) // a 3.1.1 client can only be told by closing
 		}
