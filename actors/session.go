@@ -1,9 +1,7 @@
 package actors
 
 import (
-	"context"
 	"log/slog"
-	"net"
 	"sync"
 	"time"
 
@@ -73,12 +71,6 @@ type sessionActor struct {
 	timers     [8]timerSlot
 
 	results resultQueue
-}
-
-// credit is what a message that is not stored yet takes of its connection's inbound bound.
-type credit struct {
-	connection *connection
-	bytes      int
 }
 
 // hold is a message with an ID on its way into the log. Its sequence will be above a known one.
@@ -188,20 +180,6 @@ func (a *sessionActor) handle(message any) {
 	a.releaseCredits()
 }
 
-// handOn passes on what came too late for this actor: a CONNECT to the next one. Packets of a connection that was handed
-// on may belong behind others that the next one has: that connection ends, and the next actor hears of it.
-func (a *sessionActor) handOn(message any) {
-	switch m := message.(type) {
-	case *attach:
-		a.broker.directory.connect(m.connection, m)
-	case *inbound:
-		m.connection.abort()
-		if next := m.connection.session.Load(); next != a.ref {
-			next.post(&inbound{connection: m.connection, err: net.ErrClosed})
-		}
-	}
-}
-
 // takeSoon takes the inputs that must not wait behind the mailbox, and reports whether there were any.
 func (a *sessionActor) takeSoon() (any bool) {
 	for len(a.soon) > 0 {
@@ -212,60 +190,6 @@ func (a *sessionActor) takeSoon() (any bool) {
 	}
 	a.soon = nil
 	return any
-}
-
-func (a *sessionActor) onAttach(m *attach) {
-	a.handled++
-	if m.connection.closing.Load() {
-		return
-	}
-	a.next = m.connection
-	a.step(sessions.Connect{
-		Connection: m.connection.id, Packet: m.packet, Assigned: m.assigned,
-		Nonce: a.broker.nonce(), Head: a.broker.router.Head().Sequence,
-	})
-	a.switchTo(m.connection.id)
-}
-
-// switchTo puts the next connection into its place. The old one has got what the session still had to say to it.
-func (a *sessionActor) switchTo(id sessions.ConnectionID) {
-	if a.next == nil || a.next.id != id {
-		return
-	}
-	a.connection, a.next = a.next, nil
-	a.packets, a.publishes, a.bytes, a.close, a.congested = nil, 0, 0, false, false
-}
-
-func (a *sessionActor) onInbound(m *inbound) {
-	for i, p := range m.packets {
-		pending := a.session.Pending()
-		a.step(sessions.PacketReceived{Connection: m.connection.id, Packet: p})
-		share := m.bytes / len(m.packets)
-		if i == 0 {
-			share += m.bytes % len(m.packets)
-		}
-		if a.session.Pending() > pending { // it keeps its share of the bound until it is stored
-			a.credits = append(a.credits, credit{m.connection, share})
-		} else {
-			m.connection.inflow.release(1, share)
-		}
-	}
-	if m.err != nil {
-		a.step(sessions.ConnectionLost{Connection: m.connection.id, Err: m.err})
-	}
-}
-
-// releaseCredits gives back the shares of messages that are stored, or given up.
-func (a *sessionActor) releaseCredits() {
-	pending := 0
-	if a.session != nil && !a.gone {
-		pending = a.session.Pending()
-	}
-	for len(a.credits) > pending {
-		c := a.credits[0]
-		a.credits = a.credits[1:]
-		c.connection.inflow.release(1, c.bytes)
-	}
 }
 
 // step advances the session and carries out the effects. The batch ends with flush.
@@ -306,110 +230,6 @@ func (a *sessionActor) flush() {
 		a.release(false)
 	case a.session.Connection() == 0 && a.session.Quiet():
 		a.release(true)
-	}
-}
-
-// flushPackets hands what was sent to the connection.
-func (a *sessionActor) flushPackets() {
-	if a.connection == nil || len(a.packets) == 0 && !a.close {
-		return
-	}
-	congested := a.connection.send(a.packets, a.publishes, a.bytes, a.close)
-	a.broker.stats.packetsSent.Add(uint64(len(a.packets)))
-	a.packets, a.publishes, a.bytes = nil, 0, 0
-	if a.close {
-		a.connection, a.close = nil, false
-		return
-	}
-	if congested && !a.congested {
-		a.congested = true
-		a.step(sessions.Congestion{Congested: true})
-	}
-}
-
-// release lets the actor go, unless somebody wants it meanwhile.
-func (a *sessionActor) release(stored bool) {
-	deadline := a.session.Deadline()
-	queued := stored && len(a.session.QueuedFilters()) > 0
-	if !a.broker.directory.release(a.clientID, a.ref, a.handled, stored, deadline) {
-		return
-	}
-	a.broker.router.remove(a.member)
-	a.layGhosts()
-	a.letGo()
-	switch {
-	case queued:
-		a.broker.parking.park(a.clientID)
-	case a.stored:
-		a.broker.parking.drop(a.clientID)
-	}
-}
-
-// abandon gives the session up: what it is can only be told from storage.
-func (a *sessionActor) abandon() {
-	if a.connection != nil {
-		a.flushPackets()
-		if a.connection != nil {
-			a.connection.abort()
-		}
-	}
-	scanFrom := a.member.hold.Load()
-	if a.scanFrom > 0 && (scanFrom == 0 || a.scanFrom < scanFrom) {
-		scanFrom = a.scanFrom
-	}
-	a.broker.router.haunt(a.member)
-	a.letGo()
-	a.broker.directory.failed(a.clientID, a.ref, scanFrom, append(a.ghosts, a.member))
-	for _, m := range a.early {
-		a.handOn(m)
-	}
-	a.early = nil
-}
-
-// letGo leaves everything that knows the actor.
-func (a *sessionActor) letGo() {
-	a.gone = true
-	a.giveQueueBack()
-	a.releaseCredits()
-}
-
-// layGhosts forgets the members of earlier actors: the documents are up to date.
-func (a *sessionActor) layGhosts() {
-	for _, g := range a.ghosts {
-		a.broker.router.remove(g)
-	}
-	a.ghosts = nil
-}
-
-// load reads the session, if storage holds it, on a goroutine of its own.
-func (a *sessionActor) load() {
-	if !a.stored {
-		a.session = sessions.New(&a.broker.cfg.Sessions, a.clientID, sessions.Stored{})
-		return
-	}
-	a.broker.work(func(ctx context.Context) {
-		s, err := a.broker.loadSession(ctx, a.clientID, a.scanFrom)
-		a.ref.post(&loaded{s, err})
-	})
-}
-
-func (a *sessionActor) onLoaded(m *loaded) {
-	if m.err != nil {
-		a.log.Error("session could not be read", "err", m.err)
-		for _, e := range a.early {
-			if e, ok := e.(*attach); ok {
-				e.connection.refuse(mqttcodec.ServerUnavailable)
-			}
-		}
-		a.early = nil
-		a.abandon()
-		return
-	}
-	a.session = m.session
-	early := a.early
-	a.early = nil
-	for _, e := range early {
-		a.handle(e)
 	}
 }
 

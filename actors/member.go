@@ -1,0 +1,91 @@
+package actors
+
+import (
+	"math"
+	"sync/atomic"
+
+	"dunlin/sessions"
+)
+
+const (
+	// maxUntaken and maxUntakenBytes bound what was handed to a session and not taken by it yet. Past them its live feed
+	// stops, and QoS 0 is dropped.
+	maxUntaken      = 4096
+	maxUntakenBytes = 8 << 20
+)
+
+// member is one session as the router sees it: where its messages go. Made by the session actor.
+type member struct {
+	post func(message any)
+	// untaken and untakenBytes are what was handed over and not taken yet: the router adds, the session actor subtracts.
+	untaken, untakenBytes atomic.Int64
+
+	// Owned by the router, under its lock.
+	live    bool
+	filters []string // those in the tree
+	batch   []sessions.Entry
+	stamped uint64 // the last sequence put into the batch
+
+	cursor
+}
+
+// reserve takes what is to be handed over into account, or reports that the session is too far behind.
+func (m *member) reserve(messages, bytes int) bool {
+	if m.untaken.Load() >= maxUntaken || m.untakenBytes.Load() >= maxUntakenBytes {
+		return false
+	}
+	m.untaken.Add(int64(messages))
+	m.untakenBytes.Add(int64(bytes))
+	return true
+}
+
+// took gives back what the session has taken.
+func (m *member) took(in sessions.Input) {
+	messages, bytes := 0, 0
+	switch in := in.(type) {
+	case sessions.Delivered:
+		messages = len(in.Entries)
+		for i := range in.Entries {
+			bytes += len(in.Entries[i].Message.Payload)
+		}
+	case sessions.Routed:
+		messages = len(in.Messages)
+		for _, msg := range in.Messages {
+			bytes += len(msg.Payload)
+		}
+	default:
+		return
+	}
+	m.untaken.Add(int64(-messages))
+	m.untakenBytes.Add(int64(-bytes))
+}
+
+// cursor tells the checkpoint how far a session's journal is. Written by the router and the session actor, read by the
+// checkpoint; all atomic.
+type cursor struct {
+	// active: the durable journal says that the checkpoint stands for the session's position, so the checkpoint must
+	// not pass what is handed over and not journaled.
+	active atomic.Bool
+	// handed is the last sequence handed over, unfed when the live feed has stopped.
+	handed atomic.Uint64
+	// journaled is the position in the durable journal.
+	journaled atomic.Uint64
+	// hold is one more than the sequence above which lie messages, stored for the session under an ID, that its
+	// documents do not know yet; 0 when there are none.
+	hold atomic.Uint64
+}
+
+const unfed = math.MaxUint64
+
+// complete is the sequence up to which nothing of this session depends on memory alone.
+func (c *cursor) complete(upTo uint64) uint64 {
+	if hold := c.hold.Load(); hold > 0 {
+		upTo = min(upTo, hold-1)
+	}
+	if c.active.Load() {
+		if journaled := c.journaled.Load(); journaled < c.handed.Load() {
+			upTo = min(upTo, journaled)
+		}
+	}
+	return upTo
+}

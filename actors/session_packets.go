@@ -1,0 +1,83 @@
+package actors
+
+import (
+	"dunlin/sessions"
+)
+
+// credit is what a message that is not stored yet takes of its connection's inbound bound.
+type credit struct {
+	connection *connection
+	bytes      int
+}
+
+func (a *sessionActor) onAttach(m *attach) {
+	a.handled++
+	if m.connection.closing.Load() {
+		return
+	}
+	a.next = m.connection
+	a.step(sessions.Connect{
+		Connection: m.connection.id, Packet: m.packet, Assigned: m.assigned,
+		Nonce: a.broker.nonce(), Head: a.broker.router.Head().Sequence,
+	})
+	a.switchTo(m.connection.id)
+}
+
+// switchTo puts the next connection into its place. The old one has got what the session still had to say to it.
+func (a *sessionActor) switchTo(id sessions.ConnectionID) {
+	if a.next == nil || a.next.id != id {
+		return
+	}
+	a.connection, a.next = a.next, nil
+	a.packets, a.publishes, a.bytes, a.close, a.congested = nil, 0, 0, false, false
+}
+
+func (a *sessionActor) onInbound(m *inbound) {
+	for i, p := range m.packets {
+		pending := a.session.Pending()
+		a.step(sessions.PacketReceived{Connection: m.connection.id, Packet: p})
+		share := m.bytes / len(m.packets)
+		if i == 0 {
+			share += m.bytes % len(m.packets)
+		}
+		if a.session.Pending() > pending { // it keeps its share of the bound until it is stored
+			a.credits = append(a.credits, credit{m.connection, share})
+		} else {
+			m.connection.inflow.release(1, share)
+		}
+	}
+	if m.err != nil {
+		a.step(sessions.ConnectionLost{Connection: m.connection.id, Err: m.err})
+	}
+}
+
+// releaseCredits gives back the shares of messages that are stored, or given up.
+func (a *sessionActor) releaseCredits() {
+	pending := 0
+	if a.session != nil && !a.gone {
+		pending = a.session.Pending()
+	}
+	for len(a.credits) > pending {
+		c := a.credits[0]
+		a.credits = a.credits[1:]
+		c.connection.inflow.release(1, c.bytes)
+	}
+}
+
+// flushPackets hands what was sent to the connection.
+func (a *sessionActor) flushPackets() {
+	if a.connection == nil || len(a.packets) == 0 && !a.close {
+		return
+	}
+	congested := a.connection.send(a.packets, a.publishes, a.bytes, a.close)
+	a.broker.stats.packetsSent.Add(uint64(len(a.packets)))
+	a.packets, a.publishes, a.bytes = nil, 0, 0
+	if a.close {
+		a.connection, a.close = nil, false
+		return
+	}
+	if congested && !a.congested {
+		a.congested = true
+		a.step(sessions.Congestion{Congested: true})
+	}
+}
