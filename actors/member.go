@@ -39,25 +39,26 @@ func (m *member) reserve(messages, bytes int) bool {
 	return true
 }
 
-// took gives back what the session has taken.
-func (m *member) took(in sessions.Input) {
-	messages, bytes := 0, 0
-	switch in := in.(type) {
-	case sessions.Delivered:
-		messages = len(in.Entries)
-		for i := range in.Entries {
-			bytes += len(in.Entries[i].Message.Payload)
-		}
-	case sessions.Routed:
-		messages = len(in.Messages)
-		for _, msg := range in.Messages {
-			bytes += len(msg.Payload)
-		}
-	default:
-		return
-	}
+// release gives back what the session has taken.
+func (m *member) release(messages, bytes int) {
 	m.untaken.Add(int64(-messages))
 	m.untakenBytes.Add(int64(-bytes))
+}
+
+// entryBytes is what the payloads of entries that decode take.
+func entryBytes(entries []sessions.Entry) (bytes int) {
+	for i := range entries {
+		bytes += len(entries[i].Message.Payload)
+	}
+	return bytes
+}
+
+// messageListBytes is what the payloads of messages take.
+func messageListBytes(messages []*sessions.Message) (bytes int) {
+	for _, m := range messages {
+		bytes += len(m.Payload)
+	}
+	return bytes
 }
 
 // cursor tells the checkpoint how far a session's journal is. Written by the router and the session actor, read by the

@@ -126,11 +126,7 @@ func (r *router) handOver(m *member) {
 	if !m.live {
 		return
 	}
-	bytes := 0
-	for i := range batch {
-		bytes += len(batch[i].Message.Payload)
-	}
-	if !m.reserve(len(batch), bytes) {
+	if !m.reserve(len(batch), entryBytes(batch)) {
 		m.live = false
 		m.handed.Store(unfed)
 		m.post(sessions.Overrun{})
@@ -170,11 +166,7 @@ func (r *router) route(messages []*sessions.Message) {
 		}
 	}
 	for m, list := range perMember {
-		bytes := 0
-		for _, msg := range list {
-			bytes += len(msg.Payload)
-		}
-		if !m.reserve(len(list), bytes) {
+		if !m.reserve(len(list), messageListBytes(list)) {
 			r.stats.Dropped(sessions.DropSlowConsumer, uint64(len(list)))
 			continue
 		}

@@ -46,7 +46,12 @@ func (f *feed) take() []any {
 	posted := f.posted
 	f.posted = nil
 	for _, m := range posted {
-		f.took(m.(sessions.Input))
+		switch m := m.(type) {
+		case sessions.Delivered:
+			f.release(len(m.Entries), entryBytes(m.Entries))
+		case sessions.Routed:
+			f.release(len(m.Messages), messageListBytes(m.Messages))
+		}
 	}
 	return posted
 }

@@ -172,8 +172,13 @@ func (a *sessionActor) handle(message any) {
 			a.congested = false
 			a.step(sessions.Congestion{Congested: false})
 		}
+	case sessions.Delivered:
+		a.member.release(len(m.Entries), entryBytes(m.Entries))
+		a.step(m)
+	case sessions.Routed:
+		a.member.release(len(m.Messages), messageListBytes(m.Messages))
+		a.step(m)
 	case sessions.Input:
-		a.member.took(m)
 		a.step(m)
 	}
 	a.takeSoon()

@@ -34,8 +34,9 @@ func connackReason(reason mqttcodec.ReasonCode) mqttcodec.ReasonCode {
 		return mqttcodec.ServerUnavailable
 	case mqttcodec.TopicAliasInvalid, mqttcodec.TopicFilterInvalid, mqttcodec.ReceiveMaximumExceeded:
 		return mqttcodec.ProtocolErrorReason
+	default:
+		return reason
 	}
-	return reason
 }
 
 // disconnectReason is a reason in the terms of DISCONNECT. [MQTT-3.14.2-1]
