@@ -21,8 +21,9 @@ type parking struct {
 	// mu guards the fields below it.
 	mu sync.Mutex
 	// queued are client identifiers to be parked, the most recent one last. made are those with a queue, the oldest first.
-	queued, made *list.List
-	places       map[string]*place
+	// doomed are those whose queue is to be removed.
+	queued, made, doomed *list.List
+	places               map[string]*place
 	// busy is the client identifier that the goroutine is working on. settled is signalled when it is done.
 	busy    string
 	settled sync.Cond
@@ -42,7 +43,7 @@ type place struct {
 func newParking(b *Broker) *parking {
 	p := &parking{
 		broker: b, log: b.log, limit: rate.NewLimiter(rate.Limit(b.cfg.ParkRate), b.cfg.ParkRate), max: b.cfg.MaxParkedQueues,
-		queued: list.New(), made: list.New(), places: map[string]*place{},
+		queued: list.New(), made: list.New(), doomed: list.New(), places: map[string]*place{},
 		wakeUp: make(chan struct{}, 1), done: make(chan struct{}),
 	}
 	p.settled.L = &p.mu
@@ -93,12 +94,9 @@ func (p *parking) park(clientID string) {
 	pl := p.place(clientID)
 	pl.drop = false
 	p.move(clientID, pl, p.queued)
-	for e := p.queued.Front(); e != nil && p.queued.Len() > p.max; {
-		oldest := e.Value.(string)
-		e = e.Next()
-		if pl := p.places[oldest]; !pl.drop { // those parked first would be the first to go anyway
-			p.move(oldest, pl, nil)
-		}
+	for p.queued.Len() > p.max { // those would be the first to go anyway
+		oldest := p.queued.Front().Value.(string)
+		p.move(oldest, p.places[oldest], nil)
 	}
 	p.wake()
 }
@@ -139,7 +137,7 @@ func (p *parking) release(clientID string) {
 	p.settled.Broadcast()
 	switch {
 	case pl.drop:
-		p.move(clientID, pl, p.queued)
+		p.move(clientID, pl, p.doomed)
 	case pl.in == nil:
 		p.move(clientID, pl, p.made)
 	}
@@ -163,7 +161,7 @@ func (p *parking) drop(clientID string) {
 		return
 	}
 	pl.drop = true
-	p.move(clientID, pl, p.queued)
+	p.move(clientID, pl, p.doomed)
 	p.wake()
 }
 
@@ -202,29 +200,29 @@ func (p *parking) work(ctx context.Context, clientID string, remove bool) {
 	}
 }
 
-// next picks what to do: the session parked last, or the oldest queue when there are too many.
+// next picks what to do: a queue to remove, the oldest one when there are too many, else the session parked last.
 func (p *parking) next() (clientID string, remove, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.made.Len() > p.max {
-		clientID = p.made.Front().Value.(string)
-		p.places[clientID].drop = true
-		p.move(clientID, p.places[clientID], nil)
-		p.busy = clientID
-		return clientID, true, true
+	from, to := p.queued, p.made
+	switch {
+	case p.doomed.Len() > 0:
+		from, to, remove = p.doomed, nil, true
+	case p.made.Len() > p.max:
+		from, to, remove = p.made, nil, true
 	}
-	if p.queued.Len() == 0 {
+	e := from.Front()
+	if !remove {
+		e = from.Back()
+	}
+	if e == nil {
 		return "", false, false
 	}
-	clientID = p.queued.Back().Value.(string)
+	clientID = e.Value.(string)
 	pl := p.places[clientID]
-	remove = pl.drop
+	pl.drop = remove
+	p.move(clientID, pl, to)
 	p.busy = clientID
-	if remove {
-		p.move(clientID, pl, nil)
-	} else {
-		p.move(clientID, pl, p.made)
-	}
 	return clientID, remove, true
 }
 
