@@ -40,9 +40,10 @@ func (w *world) begin() {
 	w.calm = false
 }
 
-// action is something that may happen next, if it is possible.
+// action is something that may happen next, if it is possible; the more often the greater its weight.
 type action struct {
 	name     string
+	weight   int
 	possible func() bool
 	do       func()
 }
@@ -51,25 +52,21 @@ type action struct {
 func (w *world) act(n int) {
 	all := w.actions()
 	for range n {
-		var possible []action
+		var names []string
 		for _, a := range all {
 			if a.possible() {
-				possible = append(possible, a)
+				names = append(names, slices.Repeat([]string{a.name}, a.weight)...)
 			}
 		}
-		names := make([]string, len(possible))
-		for i, a := range possible {
-			names[i] = a.name
-		}
 		name := rapid.SampledFrom(names).Draw(w.t, "action")
-		possible[slices.Index(names, name)].do()
+		all[slices.IndexFunc(all, func(a action) bool { return a.name == name })].do()
 	}
 }
 
 func (w *world) number(from, to int) int { return rapid.IntRange(from, to).Draw(w.t, "n") }
 
 func (w *world) topic() string {
-	return rapid.SampledFrom([]string{"t/1", "t/2", "s/1", "q/1", "d/1", "p/1"}).Draw(w.t, "topic")
+	return rapid.SampledFrom([]string{"t/1", "t/2", "s/1", "q/1", "d/1", "d/2", "p/1"}).Draw(w.t, "topic")
 }
 
 // actions are what may happen.
@@ -80,48 +77,53 @@ func (w *world) actions() []action {
 	usable := func() bool { return c.answered && len(c.replies) == 0 }
 	subscribable := func() bool { return c.answered && c.d.subscribing+c.d.unsubscribing == 0 }
 	return []action{
-		{"run", waiting, func() { w.run(w.number(1, 5)) }},
-		{"run all", waiting, func() { w.run(len(w.mailbox)) }},
-		{"client reads", func() bool { return len(c.wire) > 0 }, c.read},
-		{"client reads all", func() bool { return len(c.wire) > 1 }, func() {
+		{"run", 4, waiting, func() { w.run(w.number(1, 5)) }},
+		{"run all", 8, waiting, func() { w.run(len(w.mailbox)) }},
+		{"client reads", 3, func() bool { return len(c.wire) > 0 }, c.read},
+		{"client reads all", 4, func() bool { return len(c.wire) > 1 }, func() {
 			for len(c.wire) > 0 {
 				c.read()
 			}
 		}},
-		{"client replies", func() bool { return len(c.replies) > 0 }, c.reply},
-		{"client publishes", func() bool { return usable() && len(c.unfinished) < 8 }, func() {
+		{"client replies", 8, func() bool { return len(c.replies) > 0 }, c.reply},
+		{"client publishes", 3, func() bool { return usable() && len(c.unfinished) < 8 }, func() {
 			c.publish(w.topic(), rapid.SampledFrom([]mqttcodec.QoS{0, 1, 1, 2, 2}).Draw(w.t, "qos"))
 		}},
-		{"client connects", always, c.connect},
-		{"client connects again", func() bool { return c.connection == 0 }, c.connect},
-		{"connection breaks", func() bool { return c.connection != 0 }, c.lost},
-		{"break is noticed", func() bool { return len(c.undetected) > 0 }, c.detect},
-		{"client disconnects", usable, c.disconnect},
-		{"client subscribes", subscribable, c.subscribe},
-		{"client unsubscribes", subscribable, c.unsubscribe},
-		{"congestion", func() bool { return c.connection != 0 }, func() {
+		{"client connects", 1, always, c.connect},
+		{"client connects again", 6, func() bool { return c.connection == 0 }, c.connect},
+		{"connection breaks", 1, func() bool { return c.connection != 0 }, c.lost},
+		{"break is noticed", 2, func() bool { return len(c.undetected) > 0 }, c.detect},
+		{"client disconnects", 1, usable, c.disconnect},
+		{"client subscribes", 1, subscribable, c.subscribe},
+		{"client unsubscribes", 1, subscribable, c.unsubscribe},
+		{"congestion", 1, func() bool { return c.connection != 0 }, func() {
 			c.congested = !c.congested
 			w.post(Congestion{Congested: c.congested})
 		}},
-		{"others publish", always, func() {
+		{"others publish", 3, always, func() {
 			for range w.number(1, 4) {
 				w.publish(w.topic(), mqttcodec.QoS(w.number(1, 2)), w.number(0, 4) == 0)
 			}
 		}},
-		{"others publish at QoS 0", always, func() { r.route(&Message{Topic: w.topic(), Payload: c.payload()}) }},
-		{"log is handed out", func() bool { return r.head < w.store.head() }, func() { r.deliver(w.number(1, 5)) }},
-		{"queue is read", func() bool { return len(r.fetches) > 0 }, r.fetched},
-		{"messages are read", func() bool { return len(r.loads) > 0 }, r.loaded},
-		{"memory is short", func() bool { return r.ringAfter < r.head }, func() { r.ringAfter = r.head }},
-		{"append", func() bool { return len(w.appends) > 0 }, w.appendOne},
-		{"write", func() bool { return len(w.writes) > 0 }, w.writeOne},
-		{"answer", func() bool { return len(w.answers) > 0 }, w.answerOne},
-		{"late write", func() bool { return len(w.late) > 0 }, w.lateOne},
-		{"time passes", always, func() { w.advance(time.Duration(w.number(1, 20)) * 100 * time.Millisecond) }},
-		{"checkpoint", always, n.checkpoint},
-		{"boot settles", func() bool { return len(n.stored) > 1 }, n.settled},
-		{"release", n.releasable, n.release},
-		{"crash", always, func() {
+		{"others publish at QoS 0", 1, always, func() { r.route(&Message{Topic: w.topic(), Payload: c.payload()}) }},
+		{"log is handed out", 5, func() bool { return r.head < w.store.head() }, func() { r.deliver(w.number(1, 5)) }},
+		{"queue is read", 3, func() bool { return len(r.fetches) > 0 }, r.fetched},
+		{"messages are read", 4, func() bool { return len(r.loads) > 0 }, r.loaded},
+		{"memory is short", 1, func() bool { return r.ringAfter < r.head }, func() { r.ringAfter = r.head }},
+		{"append", 5, func() bool { return len(w.appends) > 0 }, w.appendOne},
+		{"write", 6, func() bool { return len(w.writes) > 0 }, w.writeOne},
+		{"answer", 8, func() bool { return len(w.answers) > 0 }, w.answerOne},
+		{"late write", 2, func() bool { return len(w.late) > 0 }, w.lateOne},
+		{"time passes", 1, always, func() { w.advance(time.Duration(w.number(1, 20)) * 100 * time.Millisecond) }},
+		{"checkpoint", 2, always, n.checkpoint},
+		{"boot settles", 1, func() bool { return len(n.stored) > 1 }, n.settled},
+		{"release", 3, n.releasable, n.release},
+		{"shutdown", 1, always, func() {
+			if w.number(0, 3) == 0 {
+				n.shutdown()
+			}
+		}},
+		{"crash", 1, always, func() {
 			if w.number(0, 3) == 0 {
 				n.crash()
 			}

@@ -327,7 +327,9 @@ func (s *Session) onPubrel(p *mqttcodec.Pubrel, dst []Effect) []Effect {
 				return dst // its PUBCOMP is on its way
 			}
 		}
-		return s.send(&mqttcodec.Pubcomp{PacketID: p.PacketID, Reason: mqttcodec.PacketIdentifierNotFound}, dst)
+		// It may have been freed on an earlier connection, and the journal not say so yet.
+		s.sendWhen(false, max(s.journal.sent, s.journal.wanted), &mqttcodec.Pubcomp{PacketID: p.PacketID, Reason: mqttcodec.PacketIdentifierNotFound})
+		return dst
 	}
 	s.forgetInbound(p.PacketID, in)
 	s.sendWhen(false, s.journalNow(), &mqttcodec.Pubcomp{PacketID: p.PacketID})

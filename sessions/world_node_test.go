@@ -217,6 +217,17 @@ func (n *modelNode) loseInFlight() {
 	w.appends, w.writes, w.answers, w.late, w.soon = nil, nil, nil, nil, nil
 }
 
+// shutdown stops the node, which has some time to finish, and starts the next boot.
+func (n *modelNode) shutdown() {
+	w := n.w
+	w.post(Shutdown{})
+	w.run(len(w.mailbox))
+	for range rapid.IntRange(0, 30).Draw(w.t, "time to finish") {
+		w.workOff()
+	}
+	n.crash()
+}
+
 // crash kills the node, and starts the next boot.
 func (n *modelNode) crash() {
 	w := n.w

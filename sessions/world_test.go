@@ -156,6 +156,9 @@ func (w *world) perform(effects []Effect) {
 
 // appendOne lets the log answer the oldest message on its way, one way or another.
 func (w *world) appendOne() {
+	for len(w.late) > 0 { // the log takes messages in the order in which they were sent to it
+		w.lateOne()
+	}
 	e := w.appends[0]
 	w.appends = w.appends[1:]
 	kind := 0
@@ -266,10 +269,23 @@ func (w *world) advance(d time.Duration) {
 	}
 }
 
-// busy reports whether anything is on its way.
-func (w *world) busy() bool {
-	return len(w.mailbox)+len(w.appends)+len(w.writes)+len(w.answers)+len(w.late) > 0 ||
-		w.router.busy() || w.client.busy()
+// workOff lets storage or the session go on with one thing, if there is any.
+func (w *world) workOff() bool {
+	switch {
+	case len(w.mailbox) > 0:
+		w.run(len(w.mailbox))
+	case len(w.appends) > 0:
+		w.appendOne()
+	case len(w.writes) > 0:
+		w.writeOne()
+	case len(w.answers) > 0:
+		w.answerOne()
+	case len(w.late) > 0:
+		w.lateOne()
+	default:
+		return false
+	}
+	return true
 }
 
 // drain lets everything happen that is on its way, without a fault, until nothing is left.
@@ -281,16 +297,7 @@ func (w *world) drain() {
 				len(w.mailbox), len(w.appends), len(w.writes), len(w.answers), w.client.unfinished)
 		}
 		switch {
-		case len(w.mailbox) > 0:
-			w.run(len(w.mailbox))
-		case len(w.appends) > 0:
-			w.appendOne()
-		case len(w.writes) > 0:
-			w.writeOne()
-		case len(w.answers) > 0:
-			w.answerOne()
-		case len(w.late) > 0:
-			w.lateOne()
+		case w.workOff():
 		case w.router.busy():
 			w.router.progress()
 		case w.client.busy():
