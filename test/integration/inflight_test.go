@@ -253,6 +253,7 @@ func expectNothingLeft(t *testing.T, b *harness.Broker, c *harness.Raw, v mqttco
 	if left := c.ReceiveUntil("last"); len(left) > 0 {
 		t.Errorf("%d messages came again after they were acknowledged, the first %+v", len(left), left[0])
 	}
+	c.Disconnect()
 }
 
 // At QoS 2 an identifier the client has seen is never lost, at whatever instant the broker dies: the message comes
