@@ -2,6 +2,7 @@ package actors
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -12,7 +13,6 @@ import (
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
-	"github.com/google/uuid"
 
 	"dunlin/sessions"
 )
@@ -221,7 +221,7 @@ func (b *Broker) onFailure(pid *actor.PID, reason any) {
 }
 
 // nonce is unique among all CONNECTs of all nodes.
-func (b *Broker) nonce() string { return uuid.NewString() }
+func (b *Broker) nonce() string { return rand.Text() }
 
 // reportDrops logs, at most once a minute, what was dropped and why.
 func (b *Broker) reportDrops() {

@@ -1,12 +1,11 @@
 package actors
 
 import (
+	"crypto/rand"
 	"errors"
 	"io"
 	"strings"
 	"time"
-
-	"github.com/google/uuid"
 
 	"dunlin/mqttcodec"
 )
@@ -51,6 +50,9 @@ type packetReader struct {
 	connection *connection
 	buffer     []byte
 	filled     int
+	// brought is how much the last read brought; full: there was no room for more.
+	brought int
+	full    bool
 }
 
 func (r *packetReader) run() error {
@@ -61,6 +63,7 @@ func (r *packetReader) run() error {
 		}
 		r.connection.broker.stats.bytesReceived.Add(uint64(n))
 		r.filled += n
+		r.brought, r.full = n, r.filled == len(r.buffer)
 		if n > 0 {
 			if err := r.take(); err != nil {
 				return err
@@ -117,16 +120,20 @@ func (r *packetReader) take() error {
 }
 
 // resize makes room for the next read: large while much comes, and as large as the packet that is being read, but never
-// more than twice what has arrived.
+// more than twice what has arrived. When little comes it goes back step by step, so that clients which are mostly silent
+// hold little.
 func (r *packetReader) resize(need int) {
 	size := len(r.buffer)
 	switch {
 	case r.filled == 0 && size > busyReadBuffer:
 		size = idleReadBuffer
-	case r.filled == len(r.buffer):
+	case r.filled == 0 && size > idleReadBuffer && r.brought < size/4:
+		size /= 2
+	case r.full:
 		size = min(2*size, max(need, busyReadBuffer))
 		size = max(size, r.filled+1)
-	default:
+	}
+	if size == len(r.buffer) {
 		return
 	}
 	buffer := make([]byte, size)
@@ -206,7 +213,7 @@ func (c *connection) connect(frame []byte) error {
 			c.refuse(mqttcodec.ClientIdentifierNotValid) // [3.1.1 MQTT-3.1.3-8]
 			return errRefused
 		}
-		packet.ClientID = "dunlin-" + uuid.NewString() // [MQTT-3.1.3-6]
+		packet.ClientID = "dunlin-" + rand.Text() // [MQTT-3.1.3-6]
 	}
 	if packet.Will != nil && !c.broker.cfg.Sessions.TopicFits(packet.Will.Topic) {
 		c.refuse(mqttcodec.TopicNameInvalid)

@@ -2,12 +2,11 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"log/slog"
 	"slices"
 	"strings"
-
-	"github.com/google/uuid"
 
 	"dunlin/actors"
 	"dunlin/jetstream"
@@ -103,7 +102,7 @@ func storageConfig(c Config, log *slog.Logger) jetstream.Config {
 }
 
 func brokerConfig(c Config) actors.Config {
-	b := actors.DefaultConfig(uuid.NewString())
+	b := actors.DefaultConfig(rand.Text())
 	b.Listen = c.Listeners.MQTT
 	b.MaxConnections = c.Limits.MaxConnections
 	b.ConnectTimeout, b.WriteTimeout = c.Limits.ConnectTimeout, c.Limits.WriteTimeout
