@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -16,18 +17,20 @@ import (
 	"pgregory.net/rapid"
 )
 
-// chunks is a socket that brings bytes in pieces, then ends. before is called before each read.
+// chunks is a socket that brings bytes in pieces, then ends. buffer, if set, is told what the reader's buffer has left.
 type chunks struct {
 	net.Conn
 	rest   []byte
 	sizes  func() int
+	buffer func(size int)
 	before func(received int)
 	read   int
 }
 
 func (s *chunks) Read(b []byte) (int, error) {
-	if s.before != nil {
-		s.before(s.read)
+	s.before(s.read)
+	if s.buffer != nil {
+		s.buffer(len(b))
 	}
 	if len(s.rest) == 0 {
 		return 0, io.EOF
@@ -47,11 +50,9 @@ func readAll(t failer, socket *chunks, limit uint32) ([]mqttcodec.Packet, error)
 	ref := &sessionRef{mailbox: &mailbox{}}
 	c.session.Store(ref)
 	r := packetReader{connection: c, buffer: make([]byte, idleReadBuffer)}
-	if socket.before == nil {
-		socket.before = func(received int) {
-			if most := max(idleReadBuffer, 2*received+1); len(r.buffer) > most {
-				t.Fatalf("after %d bytes the buffer has %d", received, len(r.buffer))
-			}
+	socket.before = func(received int) {
+		if most := max(idleReadBuffer, 2*received+1); len(r.buffer) > most {
+			t.Fatalf("after %d bytes the buffer has %d", received, len(r.buffer))
 		}
 	}
 	err := r.run()
@@ -120,6 +121,31 @@ func TestReaderFindsThePacketsHoweverTheStreamIsCut(t *testing.T) {
 			t.Fatalf("%d packets came of %d", len(got), len(packets))
 		}
 	})
+}
+
+// A reader takes much at once while much comes; a client that has become silent but for its pings does not hold what it needed while it was busy.
+func TestReadBufferGrowsWhileMuchComesAndGoesBack(t *testing.T) {
+	var packets []mqttcodec.Packet
+	for range 10_000 {
+		packets = append(packets, &mqttcodec.Publish{Topic: "a", Payload: make([]byte, 50)})
+	}
+	busy := encodeAll(t, packets)
+	pings := encodeAll(t, slices.Repeat([]mqttcodec.Packet{&mqttcodec.Pingreq{}}, 10))
+	var largest, last int
+	socket := &chunks{rest: append(bytes.Clone(busy), pings...)}
+	socket.sizes = func() int {
+		if len(socket.rest) <= len(pings) {
+			return 2
+		}
+		return len(socket.rest) - len(pings)
+	}
+	socket.buffer = func(size int) { largest, last = max(largest, size), size }
+	if got, err := readAll(t, socket, 1<<20); len(got) != 10_010 || !errors.Is(err, io.EOF) {
+		t.Fatalf("%d packets came, then %v", len(got), err)
+	}
+	if largest < busyReadBuffer/2 || last > 2*idleReadBuffer {
+		t.Fatalf("the buffer had %d bytes while much came, and %d after that", largest, last)
+	}
 }
 
 // A packet above the limit is refused when its header has come, before memory is reserved for it. [MQTT-3.2.2-15]

@@ -326,7 +326,7 @@ func TestNothingIsLostByCrashes(t *testing.T) {
 	}
 }
 
-const crashSeeds = 20
+const crashSeeds = 12
 
 func crashScenario(t *testing.T, seed uint64) {
 	world := &crashes{t: t, chance: newChance(seed)}

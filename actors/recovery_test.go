@@ -34,7 +34,7 @@ func boots(t *testing.T, s *sessionstest.Storage) []string {
 func TestStartSettlesTheSessionsOfADeadBoot(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		b := startOnPipes(t, sessionstest.New(), "boot-1")
-		for i := range 600 { // more than are settled at a time
+		for i := range 300 { // more than are settled at a time
 			c := b.client(mqttcodec.V5)
 			c.send(connectPacket(mqttcodec.V5, fmt.Sprint("client ", i)))
 			expect[*mqttcodec.Connack](c)
@@ -55,7 +55,7 @@ func TestStartSettlesTheSessionsOfADeadBoot(t *testing.T) {
 		if n := b.directory.live.Load(); n != 0 {
 			t.Errorf("%d session actors are left", n)
 		}
-		for i := range 600 {
+		for i := range 300 {
 			r, err := sessions.DecodeRecord(storage.Record(fmt.Sprint("client ", i)))
 			if err != nil || r.Owner != "boot-2" || r.DetachedAt == nil {
 				t.Fatalf("client %d is not settled: %+v, %v", i, r, err)
