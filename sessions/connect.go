@@ -46,7 +46,6 @@ func (s *Session) onConnect(now time.Time, in Connect, dst []Effect) []Effect {
 		sessionPresent:  present,
 		keepAlive:       s.grantedKeepAlive(p),
 		lastHeard:       now,
-		problemInfo:     p.Properties.RequestProblemInformation.Or(true),
 		receiveMaximum:  s.cfg.SendWindow,
 		clientMaxPacket: p.Properties.MaximumPacketSize,
 		onlineSince:     in.Head,

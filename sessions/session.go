@@ -105,7 +105,6 @@ type connectionState struct {
 	sessionPresent   bool
 	keepAlive        time.Duration
 	lastHeard        time.Time
-	problemInfo      bool
 	receiveMaximum   int
 	clientMaxPacket  uint32
 	congested        bool
