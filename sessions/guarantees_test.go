@@ -11,7 +11,7 @@ import (
 )
 
 // TestGuaranteesHoldWhateverHappens runs a client against a session while connections break, storage fails and nodes die,
-// then lets everything come to rest: what was promised must have been kept, each way and at each QoS. (4.3) (4.4) (4.6)
+// then lets everything come to rest: what was promised must have been kept, each way and at each QoS (4.3, 4.4, 4.6).
 func TestGuaranteesHoldWhateverHappens(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := newWorld(t)

@@ -46,7 +46,6 @@ type modelPublish struct {
 	payload  []byte
 	released bool // PUBREC was read
 	failed   bool // refused
-	late     bool // storage may have taken it after all
 }
 
 // modelWill is the will of one connection.
