@@ -183,7 +183,7 @@ func (s *Session) armKeepAlive(dst []Effect) []Effect {
 }
 
 func (s *Session) onKeepAlive(now time.Time, withheld bool, dst []Effect) []Effect {
-	if s.connection == 0 || s.keepAlive == 0 {
+	if s.state != stateConnected || s.keepAlive == 0 {
 		return dst
 	}
 	if withheld {

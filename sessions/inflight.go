@@ -230,14 +230,12 @@ func (s *Session) deliver(now time.Time, d delivery, dst []Effect) (_ []Effect, 
 	if d.qos == 2 {
 		o.journaled = s.journalNow() // exactly once: the identifier is durable before it is on the wire
 	}
-	if d.qos == 2 || waiting {
-		s.inflight = append(s.inflight, o)
-		return dst, true
+	if o.journaled <= s.journal.durable && !waiting {
+		p.PacketID = id
+		dst = s.sendOutbound(&o, p, dst)
 	}
-	p.PacketID = id
-	o.state, o.sent = awaitingPuback, true
 	s.inflight = append(s.inflight, o)
-	return s.send(p, dst), true
+	return dst, true
 }
 
 // tooLarge reports whether the client takes no packet of this size: it goes as if it had been delivered. [MQTT-3.1.2-25]

@@ -204,6 +204,9 @@ func (sc *script) showState() string {
 	if at := s.Deadline(); !at.IsZero() {
 		text += fmt.Sprintf(" deadline=%v", at.Sub(sc.now).Round(time.Millisecond))
 	}
+	if s.Settled() < s.lastToken {
+		text += fmt.Sprintf(" settled=%d/%d", s.Settled(), s.lastToken)
+	}
 	if s.Quiet() {
 		text += " quiet"
 	}
