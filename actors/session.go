@@ -147,6 +147,10 @@ func (a *sessionActor) handle(message any) {
 	case a.session == nil:
 		a.early = append(a.early, message) // bounded: by connections that wait for CONNACK, and their inbound bounds
 		return
+	case a.session.Fenced(): // in this batch: what comes is for the next actor
+		a.flush()
+		a.handOn(message)
+		return
 	}
 	switch m := message.(type) {
 	case *attach:

@@ -60,11 +60,8 @@ func (a *sessionActor) release(stored bool) {
 
 // abandon gives the session up: what it is can only be told from storage.
 func (a *sessionActor) abandon() {
-	if a.connection != nil {
-		a.flushPackets()
-		if a.connection != nil {
-			a.connection.abort()
-		}
+	if c := a.connection; c != nil {
+		defer c.abort() // last: a client that comes back at once finds the next actor
 	}
 	scanFrom := a.member.hold.Load()
 	if a.scanFrom > 0 && (scanFrom == 0 || a.scanFrom < scanFrom) {
@@ -101,8 +98,8 @@ func (a *sessionActor) handOn(message any) {
 	case *attach:
 		a.broker.directory.connect(m.connection, m)
 	case *inbound:
-		m.connection.abort()
 		if next := m.connection.session.Load(); next != a.ref {
+			m.connection.abort()
 			next.post(&inbound{connection: m.connection, err: net.ErrClosed})
 		}
 	}

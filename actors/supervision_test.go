@@ -47,6 +47,26 @@ func TestPanicInASessionEndsItsConnectionAlone(t *testing.T) {
 	})
 }
 
+// A client whose session failed comes back at once, or (when a write of the failed one is still under way) is told to try again.
+func TestClientOfAFailedSessionNeedNotWait(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		b := startOnPipes(t, sessionstest.New(), "boot", explosive)
+		failures := 0
+		for range 100 {
+			c := b.client(mqttcodec.V5)
+			c.send(connectPacket(mqttcodec.V5, "victim"))
+			if _, ok := c.next().(*mqttcodec.Connack); ok {
+				c.send(&mqttcodec.Publish{QoS: 1, PacketID: 1, Topic: "boom"})
+				c.wantEnd()
+				failures++
+			}
+		}
+		if n := b.stats.connectTimeouts.Load(); n > 0 || failures < 50 {
+			t.Errorf("of 100 CONNECTs %d were taken and %d never answered", failures, n)
+		}
+	})
+}
+
 // A will and an expiry do not wait for the client of a session that failed.
 func TestWillIsSentThoughTheSessionFailed(t *testing.T) {
 	bubble(t, func(t *testing.T) {
@@ -99,9 +119,7 @@ func TestPanicInAConnectionDetachesItsSession(t *testing.T) {
 			t.Error("the failure is not counted")
 		}
 		eventually(t, "the session is let go", func() bool { return b.directory.parked("victim") })
-		if n := b.Stats().Connections(); n != 0 {
-			t.Errorf("%d connections are counted", n)
-		}
+		eventually(t, "the connection is gone", func() bool { return b.Stats().Connections() == 0 })
 	})
 }
 
