@@ -40,6 +40,7 @@ func (s *Session) onConnect(now time.Time, in Connect, dst []Effect) []Effect {
 	s.version = p.Version
 	s.will = cloneWill(p.Will)
 	s.expiry = s.grantedExpiry(p)
+	s.journalLazy = s.journalLazy && s.expiry > 0
 	s.connectionState = connectionState{
 		connection:      in.Connection,
 		connect:         &in,
