@@ -124,8 +124,8 @@ func (a *sessionActor) Receive(ctx actor.Context) {
 		a.flush()
 	default:
 		a.handle(m)
-		if a.unflushed++; a.unflushed >= flushEvery {
-			a.flush()
+		if a.unflushed++; a.unflushed >= flushEvery || a.bytes >= int64(a.broker.cfg.OutboundBytes)/2 {
+			a.flush() // not later, or congestion would be noticed when much more is on its way
 		}
 	}
 	if a.gone && !a.poisoned {
