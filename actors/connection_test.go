@@ -380,7 +380,7 @@ func TestCongestionComesAndGoes(t *testing.T) {
 		}
 		synctest.Wait()
 		dropped := b.Stats().Drops()["slow_consumer"]
-		if dropped < n-2*flushEvery || dropped == n {
+		if dropped < n/2 || dropped == n { // the session looks up once for many messages
 			t.Fatalf("%d of %d messages were dropped", dropped, n)
 		}
 		c.resume()
