@@ -108,6 +108,9 @@ func start(ctx context.Context, cfg Config, storage Storage, log *slog.Logger, l
 	}
 	b.wheel = newTimerWheel(50*time.Millisecond, time.Now)
 	b.turns = newJournalTurns()
+	b.router.replaced = func() {
+		b.fail(errors.New("the log was made anew under the running broker; a start finds the sessions' places in the new one"))
+	}
 	b.enter(found)
 	b.task(func() { b.tail(b.router.Head().Sequence) })
 	b.task(func() { b.parking.run(b.running) })

@@ -2,6 +2,7 @@ package actors
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -287,3 +288,21 @@ func TestDamagedRecordIsPassedOver(t *testing.T) {
 type resultChan chan sessions.Result
 
 func (c resultChan) Stored(r sessions.Result) { c <- r }
+
+// A log that is made anew under a running broker is noticed: positions mean nothing any more until a start finds them.
+func TestLogMadeAnewEndsTheBroker(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		storage := sessionstest.New()
+		b := startOnPipes(t, storage, "boot")
+		c := b.connected("c")
+		c.publish1("a", "in the old log")
+		time.Sleep(time.Second) // virtual: the new log's message is younger
+		storage.ReplaceLog()
+		c.publish1("a", "in the new log")
+		<-b.Failed()
+		if err := b.Err(); err == nil || !strings.Contains(err.Error(), "made anew") {
+			t.Errorf("the broker failed with %v", err)
+		}
+		b.crash()
+	})
+}

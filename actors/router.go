@@ -14,6 +14,8 @@ import (
 type router struct {
 	log   sessions.Log
 	stats *Stats
+	// replaced is called when the log turns out to be another than it was. Set before the first deliver, and it must not block.
+	replaced func()
 
 	// mu guards the fields below it. The log is handed out under the write lock; QoS 0 is routed under the read lock.
 	mu       sync.RWMutex
@@ -74,6 +76,9 @@ func (r *router) deliver(batch []sessions.Entry) {
 	now := time.Now()
 	for _, e := range batch {
 		if e.Sequence <= r.head.Sequence {
+			if e.Time.After(r.head.Time) && !r.head.Time.IsZero() && r.replaced != nil {
+				r.replaced() // it begins anew: no position means what it meant
+			}
 			continue
 		}
 		r.head = e.Position
