@@ -115,6 +115,9 @@ func (c *chaos) perform(effects []Effect) {
 			if c.s.expiry == 0 && c.s.will == nil && c.s.state == stateConnected {
 				c.t.Fatalf("a record is written of a session that ends with its connection")
 			}
+			if _, err := DecodeRecord(e.Data); err != nil || c.s.Absent() {
+				c.t.Fatalf("a record of an absent session: %v", err)
+			}
 			c.owe(e)
 		case Persist, SaveJournal, Discard, Subscribe, Join, Fetch, Leave, Load, RequestJournalTurn:
 			c.owe(e)

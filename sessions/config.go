@@ -75,10 +75,10 @@ func (c *Config) Validate() error {
 	switch {
 	case c.Boot == "":
 		return fmt.Errorf("boot is empty")
-	case c.MaxExpiry <= 0:
-		return fmt.Errorf("max expiry %v is not positive", c.MaxExpiry)
-	case c.DefaultExpiryV3 <= 0:
-		return fmt.Errorf("default expiry %v is not positive", c.DefaultExpiryV3)
+	case c.MaxExpiry < time.Second: // the unit of the wire
+		return fmt.Errorf("max expiry %v is less than a second", c.MaxExpiry)
+	case c.DefaultExpiryV3 < time.Second:
+		return fmt.Errorf("default expiry %v is less than a second", c.DefaultExpiryV3)
 	case c.Overflow != DropOldest && c.Overflow != DropNewest:
 		return fmt.Errorf("overflow %q is neither %s nor %s", c.Overflow, DropOldest, DropNewest)
 	case c.SendWindow < 1 || c.SendWindow > 1024:

@@ -1,0 +1,232 @@
+package sessions
+
+import (
+	"encoding/json"
+	"math"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"dunlin/mqttcodec"
+)
+
+// recordExample is a record as plain NATS tools show it.
+const recordExample = `{
+	"format": 1, "client_id": "c", "incarnation": "n1", "owner": "boot1", "epoch": 12, "nonce": "n7", "protocol": 5,
+	"expiry_seconds": 60, "detached_at": "2026-01-01T00:00:10Z",
+	"subscriptions": [
+		{"filter": "a/#", "qos": 1, "no_local": true, "retain_as_published": true, "retain_handling": 2, "identifier": 9,
+		 "since": {"shard": 0, "sequence": 41, "time": "2026-01-01T00:00:00Z"}},
+		{"filter": "b", "qos": 0, "since": {"sequence": 50}}
+	],
+	"will": {"Topic": "w", "Payload": "eA==", "QoS": 1, "DelaySeconds": 30}
+}`
+
+func TestRecordReadsAsItStands(t *testing.T) {
+	r, err := DecodeRecord([]byte(recordExample))
+	if err != nil {
+		t.Fatal(err)
+	}
+	left := start.Add(10 * time.Second)
+	want := &Record{
+		Format: 1, ClientID: "c", Incarnation: "n1", Owner: "boot1", Epoch: 12, Nonce: "n7", Protocol: mqttcodec.V5,
+		ExpirySeconds: 60, DetachedAt: &left,
+		Subscriptions: []Subscription{
+			{
+				Filter: "a/#", QoS: 1, NoLocal: true, RetainAsPublished: true, RetainHandling: 2, Identifier: 9,
+				Since: Position{Sequence: 41, Time: start},
+			},
+			{Filter: "b", Since: Position{Sequence: 50}},
+		},
+		Will: &mqttcodec.Will{Topic: "w", Payload: []byte("x"), QoS: 1, DelaySeconds: 30},
+	}
+	if !reflect.DeepEqual(r, want) {
+		t.Errorf("\n got %+v\nwant %+v", r, want)
+	}
+}
+
+// What a session writes is the session that is restored.
+func TestRecordComesBackAsItWent(t *testing.T) {
+	cfg := DefaultConfig("boot1")
+	s, err := Restore(&cfg, Stored{ClientID: "c", Record: []byte(recordExample)}, Recovery{Now: start})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.will.Properties = mqttcodec.MessageProperties{
+		PayloadFormat: mqttcodec.Some(byte(1)), MessageExpirySeconds: mqttcodec.Some(uint32(0)), ContentType: mqttcodec.Some(""),
+		ResponseTopic: "r", CorrelationData: []byte{0, 0xFF}, UserProperties: []mqttcodec.UserProperty{{Key: "k", Value: "<&>"}, {Key: "k"}},
+	}
+	r, err := DecodeRecord(s.encodeRecord())
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, _ := DecodeRecord([]byte(recordExample))
+	want.Will = s.will
+	if !reflect.DeepEqual(r, want) {
+		t.Errorf("\n got %+v\nwant %+v", r, want)
+	}
+}
+
+func TestDamagedRecordIsRefused(t *testing.T) {
+	for claim, data := range map[string]string{
+		"nothing":                "",
+		"not JSON":               "x",
+		"half of it":             recordExample[:len(recordExample)/2],
+		"a format of the future": strings.Replace(recordExample, `"format": 1`, `"format": 2`, 1),
+		"no format":              strings.Replace(recordExample, `"format"`, `"formal"`, 1),
+		"no client identifier":   strings.Replace(recordExample, `"client_id"`, `"client"`, 1),
+		"no incarnation":         strings.Replace(recordExample, `"n1"`, `""`, 1),
+		"an expiry below 0":      strings.Replace(recordExample, `60`, `-1`, 1),
+		"a time that is none":    strings.Replace(recordExample, `00:00:10Z`, `soon`, 1),
+	} {
+		if r, err := DecodeRecord([]byte(data)); err == nil {
+			t.Errorf("%s: %+v", claim, r)
+		}
+		cfg := DefaultConfig("boot1")
+		if s, err := Restore(&cfg, Stored{ClientID: "c", Record: []byte(data)}, Recovery{}); err == nil || s != nil {
+			t.Errorf("%s: restored %v, %v", claim, s, err)
+		}
+	}
+}
+
+// The deadlines that a record tells are those of the session that it becomes. [MQTT-3.1.2-8] [MQTT-3.1.2-23]
+func TestRecordTellsTheDeadlinesOfItsSession(t *testing.T) {
+	left := start.Add(10 * time.Second)
+	for _, c := range []struct {
+		expiry, delay uint32
+		will          bool
+		ends, fires   time.Duration // after the end of the connection; -1: never
+	}{
+		{60, 30, true, 60 * time.Second, 30 * time.Second},
+		{60, 90, true, 60 * time.Second, 60 * time.Second},
+		{60, 0, false, 60 * time.Second, -1},
+		{0, 30, true, 0, 0},
+		{neverSeconds, 30, true, -1, 30 * time.Second},
+		{neverSeconds, math.MaxUint32, true, -1, math.MaxUint32 * time.Second},
+	} {
+		r := Record{Format: 1, ClientID: "c", Incarnation: "n1", Protocol: mqttcodec.V5, ExpirySeconds: c.expiry, DetachedAt: &left}
+		if c.will {
+			r.Will = &mqttcodec.Will{Topic: "w", DelaySeconds: c.delay}
+		}
+		after := func(d time.Duration) time.Time {
+			if d < 0 {
+				return time.Time{}
+			}
+			return left.Add(d)
+		}
+		if got := r.ExpiresAt(left); !got.Equal(after(c.ends)) {
+			t.Errorf("%+v: ends at %v", c, got)
+		}
+		if got := r.WillAt(left); !got.Equal(after(c.fires)) {
+			t.Errorf("%+v: will at %v", c, got)
+		}
+		data, err := json.Marshal(&r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg := DefaultConfig("boot1")
+		cfg.MaxExpiry = Never
+		s, err := Restore(&cfg, Stored{ClientID: "c", Record: data}, Recovery{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := r.ExpiresAt(left)
+		if will := r.WillAt(left); !will.IsZero() && (want.IsZero() || will.Before(want)) {
+			want = will
+		}
+		if got := s.Deadline(); !got.Equal(want) {
+			t.Errorf("%+v: the session has something to do at %v, its record at %v", c, got, want)
+		}
+	}
+}
+
+// When a session was left is told by its record, by the last sign of life of its owner, or not at all.
+func TestSessionWasLeftWhenItsOwnerWasLastAlive(t *testing.T) {
+	recorded, seen, now := start, start.Add(time.Minute), start.Add(time.Hour)
+	recovery := Recovery{Checkpoints: map[string]*Checkpoint{"boot1": {Time: seen}}, Now: now}
+	for claim, c := range map[string]struct {
+		r    Record
+		want time.Time
+	}{
+		"recorded":           {Record{Owner: "boot1", DetachedAt: &recorded}, recorded},
+		"owner died":         {Record{Owner: "boot1"}, seen},
+		"owner left no word": {Record{Owner: "boot0"}, now},
+	} {
+		if got := LeftAt(&c.r, recovery); !got.Equal(c.want) {
+			t.Errorf("%s: %v, want %v", claim, got, c.want)
+		}
+	}
+}
+
+// A cap that was lowered counts for the sessions that are there. (3.2.2.3.2)
+func TestStoredExpiryIsCappedToo(t *testing.T) {
+	for _, c := range []struct {
+		stored uint32
+		limit  time.Duration
+		want   time.Duration
+	}{
+		{60, time.Hour, time.Minute},
+		{7200, time.Hour, time.Hour},
+		{neverSeconds, time.Hour, time.Hour},
+		{neverSeconds, Never, Never},
+	} {
+		cfg := DefaultConfig("boot1")
+		cfg.MaxExpiry = c.limit
+		r, _ := DecodeRecord([]byte(recordExample))
+		r.ExpirySeconds = c.stored
+		data, err := json.Marshal(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := Restore(&cfg, Stored{ClientID: "c", Record: data}, Recovery{})
+		if err != nil || s.expiry != c.want {
+			t.Errorf("%d seconds, at most %v: %v, %v", c.stored, c.limit, s.expiry, err)
+		}
+	}
+}
+
+func TestQueuedFiltersAreThoseAboveQoS0(t *testing.T) {
+	r, _ := DecodeRecord([]byte(recordExample))
+	for qos0, want := range map[bool][]string{false: {"a/#"}, true: {"a/#", "b"}} {
+		cfg := DefaultConfig("boot1")
+		cfg.QueueQoS0 = qos0
+		s, err := Restore(&cfg, Stored{ClientID: "c", Record: []byte(recordExample)}, Recovery{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := r.QueuedFilters(qos0); !slices.Equal(got, want) || !slices.Equal(s.QueuedFilters(), want) {
+			t.Errorf("with QoS 0 %v: record %v, session %v, want %v", qos0, got, s.QueuedFilters(), want)
+		}
+	}
+}
+
+func TestIncarnationIsReadFromAnIdentity(t *testing.T) {
+	for id, want := range map[string]string{publishID("n1", 7, 9): "n1", willID("n1", "n7"): "n1", "": "", "from elsewhere": ""} {
+		if got := IncarnationOf(id); got != want {
+			t.Errorf("%q is of %q, want %q", id, got, want)
+		}
+	}
+}
+
+// FuzzDecodeRecord: whatever the bytes, they are refused or restored as a session that can be written again.
+func FuzzDecodeRecord(f *testing.F) {
+	f.Add([]byte(recordExample))
+	f.Add([]byte(`{"format":1,"client_id":"c","incarnation":"n"}`))
+	cfg := DefaultConfig("boot1")
+	f.Fuzz(func(t *testing.T, b []byte) {
+		s, err := Restore(&cfg, Stored{Record: b}, Recovery{Now: start})
+		if err != nil {
+			return
+		}
+		s.Step(start.Add(time.Hour), Awake{}, nil)
+		s.Flush(start.Add(time.Hour), nil)
+		if s.Absent() || s.state == stateEnding {
+			return
+		}
+		if _, err := DecodeRecord(s.encodeRecord()); err != nil {
+			t.Fatalf("%s is written as %s: %v", b, s.encodeRecord(), err)
+		}
+	})
+}
