@@ -220,10 +220,7 @@ func (a *sessionActor) flush() {
 	if a.session == nil || a.gone {
 		return
 	}
-	if len(a.routes) > 0 {
-		a.broker.router.route(a.routes)
-		a.routes = nil
-	}
+	a.routeAll()
 	for again := true; again; again = a.takeSoon() {
 		a.effects = a.session.Flush(time.Now(), a.effects[:0])
 		a.performAll()
@@ -239,6 +236,14 @@ func (a *sessionActor) flush() {
 		a.release(false)
 	case a.session.Connection() == 0 && a.session.Quiet():
 		a.release(true)
+	}
+}
+
+// routeAll hands the gathered QoS 0 messages to whoever is subscribed.
+func (a *sessionActor) routeAll() {
+	if len(a.routes) > 0 {
+		a.broker.router.route(a.routes)
+		a.routes = nil
 	}
 }
 

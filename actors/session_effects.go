@@ -95,6 +95,7 @@ func (a *sessionActor) closeConnection(e sessions.Close) {
 
 // persist hands a message to the log. One with an ID holds the checkpoint back until the session's documents know it.
 func (a *sessionActor) persist(e sessions.Persist) {
+	a.routeAll() // so that it does not overtake what the client sent at QoS 0 before
 	if e.ID != "" {
 		a.holds = append(a.holds, hold{e.Token, a.broker.storage.Log.LastAppended()})
 		a.updateHold()
