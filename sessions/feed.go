@@ -165,12 +165,16 @@ func (s *Session) look(now time.Time, e Entry, dst []Effect) []Effect {
 		return dst
 	}
 	d.before = before
-	if d.qos == 0 && e.Sequence <= s.onlineSince && !s.cfg.QueueQoS0 {
-		return dst // published while the client was away: not queued
-	}
+	notQueued := d.qos == 0 && e.Sequence <= s.onlineSince && !s.cfg.QueueQoS0 // published while the client was away
 	if s.fetch.excess > 0 {
-		s.fetch.excess--
-		return append(dst, Drop{Reason: DropQueueFull, Count: 1})
+		s.fetch.excess-- // those not queued were counted too
+		if !notQueued {
+			dst = append(dst, Drop{Reason: DropQueueFull, Count: 1})
+		}
+		return dst
+	}
+	if notQueued {
+		return dst
 	}
 	if f := &s.fetch; f.bounded && e.Sequence <= f.until.Sequence {
 		if f.left == 0 {
