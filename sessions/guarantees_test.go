@@ -19,6 +19,7 @@ func TestGuaranteesHoldWhateverHappens(t *testing.T) {
 		w.act(rapid.IntRange(1, 150).Draw(t, "steps"))
 		w.drain()
 		w.checkDelivered()
+		w.checkRetainedCame()
 		w.checkStored()
 		w.checkWills()
 		w.leave()
@@ -36,6 +37,9 @@ func (w *world) begin() {
 		p.Requests = append(p.Requests, request(f))
 	}
 	w.client.send(p)
+	for range w.number(0, 3) {
+		w.publish(rapid.SampledFrom([]string{"d/1", "d/2", "d/3"}).Draw(w.t, "topic"), 1, true)
+	}
 	w.drain()
 	w.calm = false
 }
@@ -94,7 +98,7 @@ func (w *world) actions() []action {
 		{"connection breaks", 1, func() bool { return c.connection != 0 }, c.lost},
 		{"break is noticed", 2, func() bool { return len(c.undetected) > 0 }, c.detect},
 		{"client disconnects", 1, usable, c.disconnect},
-		{"client subscribes", 1, subscribable, c.subscribe},
+		{"client subscribes", 4, subscribable, c.subscribe},
 		{"client unsubscribes", 1, subscribable, c.unsubscribe},
 		{"congestion", 1, func() bool { return c.connection != 0 }, func() {
 			c.congested = !c.congested
@@ -102,7 +106,8 @@ func (w *world) actions() []action {
 		}},
 		{"others publish", 3, always, func() {
 			for range w.number(1, 4) {
-				w.publish(w.topic(), mqttcodec.QoS(w.number(1, 2)), w.number(0, 4) == 0)
+				topic := w.topic()
+				w.publish(topic, mqttcodec.QoS(w.number(1, 2)), w.number(0, 4) == 0 || topic[0] == 'd')
 			}
 		}},
 		{"others publish at QoS 0", 1, always, func() { r.route(&Message{Topic: w.topic(), Payload: c.payload()}) }},
@@ -136,6 +141,23 @@ func (w *world) sequences(payload string) (list []uint64) {
 	for _, e := range w.store.log {
 		if string(e.Message.Payload) == payload {
 			list = append(list, e.Sequence)
+		}
+	}
+	return list
+}
+
+// retains reports whether the message at a sequence was published with RETAIN.
+func (w *world) retains(seq uint64) bool {
+	e, ok := w.store.entry(seq)
+	return ok && e.Message.Retain
+}
+
+// retainedUpTo are the sequences of the retained messages, by topic, of topics that start with a letter.
+func (w *world) retainedUpTo(seq uint64, letter byte) map[string]uint64 {
+	list := map[string]uint64{}
+	for _, e := range w.store.log {
+		if e.Sequence <= seq && e.Message.Retain && e.Message.Topic[0] == letter {
+			list[e.Message.Topic] = e.Sequence
 		}
 	}
 	return list
@@ -225,6 +247,15 @@ func (w *world) checkDelivered() {
 			w.t.Fatalf("%s at %d, QoS %d, was not delivered", m.Payload, e.Sequence, qos)
 		case qos == 2 && n != 1:
 			w.t.Fatalf("%s at %d, QoS 2, was delivered %d times", m.Payload, e.Sequence, n)
+		}
+	}
+}
+
+// checkRetainedCame: a SUBSCRIBE brought the retained messages that there were, or newer ones.
+func (w *world) checkRetainedCame() {
+	for topic, seq := range w.client.owed {
+		if w.client.newest[topic] < seq {
+			w.t.Fatalf("retained message at %d of %s did not come", seq, topic)
 		}
 	}
 }

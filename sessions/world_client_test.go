@@ -35,6 +35,9 @@ type modelClient struct {
 	// deliveries counts the live copies of each payload; last is where this connection is in the log.
 	deliveries map[string]int
 	last       uint64
+	// newest is, by topic, the last retained message that came on this connection, live or for a SUBSCRIBE; owed is the one
+	// that has to come, or a newer one, for a SUBSCRIBE answered on this connection.
+	newest, owed, retainedNow map[string]uint64
 }
 
 // modelPublish is a message that the client publishes.
@@ -61,12 +64,15 @@ type modelSubscription struct {
 	// made: SUBACK was read, and what has come into the log since is owed. ended: UNSUBACK was, and nothing behind it may come.
 	made, ended   bool
 	since, behind uint64
+	// first is where the log was when it was first asked for: nothing up to there may come.
+	first         uint64
+	asked         bool
 	subscribing   uint16
 	unsubscribing uint16
 }
 
 func newModelClient(w *world) modelClient {
-	return modelClient{w: w, held: map[uint16]string{}, deliveries: map[string]int{}}
+	return modelClient{w: w, held: map[uint16]string{}, deliveries: map[string]int{}, newest: map[string]uint64{}}
 }
 
 // payload is one that no other message has.
@@ -140,8 +146,9 @@ func (c *modelClient) lost() {
 	}
 	c.connection, c.answered, c.wire, c.replies = 0, false, nil, nil
 	if c.d.unsubscribing != 0 {
-		c.d = modelSubscription{}
+		c.d = modelSubscription{first: c.d.first, asked: true}
 	}
+	c.newest, c.owed = map[string]uint64{}, nil
 	c.d.subscribing, c.d.unsubscribing = 0, 0
 }
 
@@ -211,10 +218,12 @@ func (c *modelClient) read() {
 			if !c.d.made {
 				c.d.made, c.d.since = true, c.w.store.head()
 			}
+			c.owed = c.retainedNow
 		}
 	case *mqttcodec.Unsuback:
 		if p.PacketID == c.d.unsubscribing && c.d.unsubscribing != 0 {
-			c.d = modelSubscription{ended: true, behind: c.w.store.head()}
+			c.d = modelSubscription{ended: true, behind: c.w.store.head(), first: c.d.first, asked: true}
+			c.owed = nil
 		}
 	case *mqttcodec.Disconnect:
 		c.lost()
@@ -262,10 +271,11 @@ func (c *modelClient) onPublish(p *mqttcodec.Publish) {
 }
 
 func (c *modelClient) deliver(p *mqttcodec.Publish) {
+	payload := string(p.Payload)
+	c.checkRetained(p)
 	if p.Retain {
 		return // for a new subscription: one more copy
 	}
-	payload := string(p.Payload)
 	c.deliveries[payload]++
 	if p.QoS == 2 && c.deliveries[payload] > 1 {
 		c.w.t.Fatalf("%s comes twice at QoS 2", payload)
@@ -273,6 +283,21 @@ func (c *modelClient) deliver(p *mqttcodec.Publish) {
 	if seqs := c.w.sequences(payload); c.d.ended && p.Topic[0] == 'd' && len(seqs) > 0 && seqs[0] > c.d.behind {
 		c.w.t.Fatalf("%s comes after UNSUBACK", payload)
 	}
+	if seqs := c.w.sequences(payload); p.Topic[0] == 'd' && len(seqs) > 0 && seqs[len(seqs)-1] <= c.d.first {
+		c.w.t.Fatalf("%s at %v is older than the subscription, made at %d", payload, seqs, c.d.first)
+	}
+}
+
+// checkRetained: of the retained messages of a topic none comes after a newer one. [MQTT-3.3.1-8]
+func (c *modelClient) checkRetained(p *mqttcodec.Publish) {
+	seqs := c.w.sequences(string(p.Payload))
+	if len(seqs) == 0 || !c.w.retains(seqs[0]) {
+		return
+	}
+	if p.Retain && seqs[0] < c.newest[p.Topic] && !p.Duplicate {
+		c.w.t.Fatalf("retained %s at %d comes after %d of its topic", p.Payload, seqs[0], c.newest[p.Topic])
+	}
+	c.newest[p.Topic] = max(c.newest[p.Topic], seqs[0])
 }
 
 // inOrder: on one connection messages at QoS 1 and 2 come in log order. [MQTT-4.6.0-6]
@@ -315,12 +340,16 @@ func (c *modelClient) finish(id uint16, qos mqttcodec.QoS, reason mqttcodec.Reas
 
 // subscribe asks for d/#, again or anew; retained messages come with it.
 func (c *modelClient) subscribe() {
+	if !c.d.asked {
+		c.d.asked, c.d.first = true, c.w.router.head
+	}
+	c.retainedNow = c.w.retainedUpTo(c.w.router.head, 'd')
 	c.d.ended, c.d.subscribing = false, c.id()
 	c.send(&mqttcodec.Subscribe{PacketID: c.d.subscribing, Requests: []mqttcodec.SubscriptionRequest{request("d/#:2")}})
 }
 
 func (c *modelClient) unsubscribe() {
-	c.d.made, c.d.unsubscribing = false, c.id()
+	c.d.made, c.d.unsubscribing, c.owed = false, c.id(), nil
 	c.send(&mqttcodec.Unsubscribe{PacketID: c.d.unsubscribing, Filters: []string{"d/#"}})
 }
 
