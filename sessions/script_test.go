@@ -169,6 +169,10 @@ func (sc *script) control(a args) bool {
 			e.Time = e.Time.Add(time.Hour)
 			sc.store.put(e)
 		}
+	// reposition to=3
+	case "reposition": // the log is not the one it was: the session is moved to where it was by time
+		sc.s.Reposition(at(a.uint64("to", 0)))
+		sc.printf("%s", sc.showState())
 	default:
 		return false
 	}
