@@ -2,9 +2,11 @@ package harness
 
 import (
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 )
@@ -47,6 +49,9 @@ func buildBinary() {
 	if build.err != nil {
 		return
 	}
+	if build.err = noteSources(); build.err != nil {
+		return
+	}
 	build.path = filepath.Join(build.dir, "dunlin")
 	args := []string{"build", "-o", build.path}
 	if raceEnabled {
@@ -56,6 +61,30 @@ func buildBinary() {
 	if err != nil {
 		build.err = fmt.Errorf("build the broker: %w\n%s", err, out)
 	}
+}
+
+// noteSources looks at every source of the program. The test cache knows what a test looked at, so a result is not used
+// again when a source has changed: go test does not see that a test builds a program.
+func noteSources() error {
+	out, err := exec.Command("go", "env", "GOMOD").Output()
+	if err != nil {
+		return fmt.Errorf("find the module: %w", err)
+	}
+	mod := strings.TrimSpace(string(out))
+	if _, err := os.Stat(mod); err != nil {
+		return err
+	}
+	return filepath.WalkDir(filepath.Dir(mod), func(path string, entry fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case entry.IsDir() && path != filepath.Dir(mod) && (entry.Name() == "node_modules" || strings.HasPrefix(entry.Name(), ".")):
+			return filepath.SkipDir
+		case filepath.Ext(path) == ".go":
+			_, err = os.Stat(path)
+		}
+		return err
+	})
 }
 
 // Program is the path of a client program that a test needs. When it is missing the test is skipped, or fails
