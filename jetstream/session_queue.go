@@ -36,11 +36,11 @@ func (q *Queues) Open(ctx context.Context, clientID string, filters []string, af
 	if len(filters) == 0 {
 		return nil, fmt.Errorf("%w: queue of %q without a filter", sessions.ErrRejected, clientID)
 	}
-	subjects := queueSubjects(filters)
+	subjects, exact := queueSubjects(filters)
 	for i := range subjects {
 		subjects[i] = q.log.prefix + subjects[i]
 	}
-	queue := &Queue{queues: q, clientID: clientID, subjects: subjects, name: q.name(clientID), largest: fetchBytes / 64}
+	queue := &Queue{queues: q, clientID: clientID, subjects: subjects, exact: exact, name: q.name(clientID), largest: fetchBytes / 64}
 	if err := queue.open(ctx, after); err != nil {
 		return nil, fmt.Errorf("open queue of %q: %w", clientID, err)
 	}
@@ -76,8 +76,9 @@ type Queue struct {
 	queues   *Queues
 	clientID string
 	name     string
-	// subjects are its filters.
+	// subjects are its filters. exact: they match nothing that the session's topic filters do not.
 	subjects []string
+	exact    bool
 
 	// position is the log sequence up to which everything was fetched.
 	position uint64
@@ -219,7 +220,10 @@ func (u *Queue) pull(ctx context.Context, batch int, wait time.Duration) ([]sess
 				u.fetched++
 				largest = max(largest, len(m.Data))
 				u.position = d.streamSequence
-				e := sessions.Entry{Position: sessions.Position{Sequence: d.streamSequence, Time: d.time}, QueuedAfter: d.pending}
+				e := sessions.Entry{Position: sessions.Position{Sequence: d.streamSequence, Time: d.time}}
+				if u.exact { // else it would count messages that are not for this session
+					e.QueuedAfter = d.pending
+				}
 				u.queues.log.fill(&e, m.Subject, m.Header, m.Data)
 				entries = append(entries, e)
 			}

@@ -240,28 +240,28 @@ const maxQueueSubjects = 64
 const comparableSubjects = 4 * maxQueueSubjects
 
 // queueSubjects are the fewest subjects that match at least what the topic filters match, none a subset of another, at
-// most maxQueueSubjects of them. Beyond that they are widened.
-func queueSubjects(filters []string) []string {
-	var subjects []string
+// most maxQueueSubjects of them. Beyond that they are widened, and match more: they are not exact.
+func queueSubjects(filters []string) (subjects []string, exact bool) {
 	for _, filter := range filters {
 		subjects = append(subjects, SubjectsFromFilter(filter)...)
 	}
 	slices.Sort(subjects)
 	subjects = slices.Compact(subjects)
+	exact = true
 	for depth := 4; len(subjects) > comparableSubjects && depth > 0; depth-- {
-		subjects = widen(subjects, depth)
+		subjects, exact = widen(subjects, depth), false
 	}
 	if len(subjects) > comparableSubjects {
-		return []string{">"}
+		return []string{">"}, false
 	}
 	subjects = maximal(subjects)
 	for depth := 4; len(subjects) > maxQueueSubjects && depth > 0; depth-- {
-		subjects = maximal(widen(subjects, depth))
+		subjects, exact = maximal(widen(subjects, depth)), false
 	}
 	if len(subjects) > maxQueueSubjects {
-		return []string{">"}
+		return []string{">"}, false
 	}
-	return subjects
+	return subjects, exact
 }
 
 // widen cuts subjects after depth tokens and lets them match everything below.
