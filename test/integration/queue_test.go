@@ -223,7 +223,8 @@ func TestS12RetainedMessagesAreAlsoQueued(t *testing.T) {
 		publisher = harness.NewDevice(v, "publisher").Connect(b, harness.Ephemeral)
 		publisher.Publish("marker", 1, "")
 		c = device.Resume(b)
-		got := c.ReceiveUntil("marker")
+		// A library may leave before it has acknowledged what it was given last: that one was in flight and comes again.
+		got := slices.DeleteFunc(c.ReceiveUntil("marker"), func(m harness.Message) bool { return m.Payload == "before" })
 		if !slices.Equal(harness.Payloads(got), harness.Numbered("missed", 0, 5)) {
 			t.Errorf("the session missed five messages and got %q", harness.Payloads(got))
 		}
