@@ -45,10 +45,10 @@ func TestSilentClientIsGoneAfterItsKeepAlive(t *testing.T) {
 		b := startOnPipes(t, sessionstest.New(), "boot")
 		start := time.Now()
 		c := b.connected("c", func(p *mqttcodec.Connect) { p.KeepAliveSeconds = 60 })
-		time.Sleep(80 * time.Second)
+		elapse(80 * time.Second)
 		c.send(&mqttcodec.Pingreq{})
 		expect[*mqttcodec.Pingresp](c)
-		time.Sleep(89 * time.Second)
+		elapse(89 * time.Second)
 		synctest.Wait()
 		if c.hasEnded() {
 			t.Fatal("the client was taken for gone before its time")

@@ -69,7 +69,7 @@ func (c *crashes) dial() (net.Conn, bool) {
 		if socket, err := c.broker.Load().dial(); err == nil {
 			return socket, true
 		}
-		time.Sleep(10 * time.Millisecond)
+		elapse(10 * time.Millisecond)
 	}
 	return nil, false
 }
@@ -114,7 +114,7 @@ func (p *peer) open(change ...func(*mqttcodec.Connect)) bool {
 			return true
 		}
 		_ = socket.Close()
-		time.Sleep(p.world.chance.upTo(100 * time.Millisecond))
+		elapse(p.world.chance.upTo(100 * time.Millisecond))
 	}
 }
 
@@ -166,7 +166,7 @@ func (p *publisher) run() {
 		}
 		p.session()
 		_ = p.socket.Close()
-		time.Sleep(p.world.chance.upTo(300 * time.Millisecond))
+		elapse(p.world.chance.upTo(300 * time.Millisecond))
 	}
 }
 
@@ -247,7 +247,7 @@ func (s *subscriber) run() {
 			s.take(packet)
 			s.breakOff()
 		}
-		time.Sleep(s.world.chance.upTo(2 * time.Second))
+		elapse(s.world.chance.upTo(2 * time.Second))
 	}
 }
 
@@ -285,7 +285,7 @@ func (s *subscriber) think() {
 	if s.world.chance.below(40) == 0 {
 		d = s.world.chance.upTo(3 * time.Second)
 	}
-	time.Sleep(d)
+	elapse(d)
 }
 
 func (s *subscriber) note(p *mqttcodec.Publish) {
@@ -349,13 +349,13 @@ func crashScenario(t *testing.T, seed uint64) {
 		go p.run()
 	}
 	for range 5 {
-		time.Sleep(world.chance.upTo(1500 * time.Millisecond))
+		elapse(world.chance.upTo(1500 * time.Millisecond))
 		world.restart()
 	}
 	for _, p := range publishers {
 		<-p.done
 	}
-	time.Sleep(2 * time.Minute)
+	elapse(2 * time.Minute)
 	synctest.Wait()
 	world.check(subscribers)
 	world.over.Store(true)

@@ -34,7 +34,7 @@ func TestConnectIsAnsweredThoughTheActorRetires(t *testing.T) {
 						} else if ack, ok := p.(*mqttcodec.Connack); !ok || ack.Reason != mqttcodec.Success {
 							t.Errorf("got %#v", p)
 						}
-						time.Sleep(random.upTo(8 * time.Millisecond))
+						elapse(random.upTo(8 * time.Millisecond))
 						c.close()
 					}
 				})
@@ -58,11 +58,11 @@ func TestStoredSessionWakesAtItsDeadline(t *testing.T) {
 		b := startOnPipes(t, storage, "boot")
 		c := b.connected("c", func(p *mqttcodec.Connect) { p.Properties.SessionExpirySeconds = mqttcodec.Some(uint32(3 * 3600)) })
 		c.close()
-		time.Sleep(3*time.Hour - time.Minute)
+		elapse(3*time.Hour - time.Minute)
 		if storage.Record("c") == nil {
 			t.Fatal("the session ended early")
 		}
-		time.Sleep(2 * time.Minute)
+		elapse(2 * time.Minute)
 		if storage.Record("c") != nil {
 			t.Fatal("the session did not end")
 		}

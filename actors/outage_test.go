@@ -21,7 +21,7 @@ func TestPubackWaitsForStorage(t *testing.T) {
 		storage.Hold(sessionstest.Append)
 		c.send(&mqttcodec.Publish{QoS: 1, PacketID: 7, Topic: "a"}, &mqttcodec.Pingreq{})
 		expect[*mqttcodec.Pingresp](c)
-		time.Sleep(30 * time.Second)
+		elapse(30 * time.Second)
 		synctest.Wait()
 		if n := c.waiting(); n > 0 {
 			t.Fatalf("%d packets came before storage answered", n)
@@ -46,7 +46,7 @@ func TestOutageHoldsAcknowledgementsAndKeepsTheOrder(t *testing.T) {
 			want = append(want, fmt.Sprint(i))
 			c.send(&mqttcodec.Publish{QoS: 1, PacketID: uint16(i + 1), Topic: "a", Payload: []byte(want[i])})
 		}
-		time.Sleep(3 * time.Second)
+		elapse(3 * time.Second)
 		c.send(&mqttcodec.Pingreq{})
 		expect[*mqttcodec.Pingresp](c)
 		sent := make(chan int, 1)
@@ -127,7 +127,7 @@ func TestLostPubAckAtQoS2StoresOnce(t *testing.T) {
 			return sessionstest.Outcome{}
 		})
 		c.send(&mqttcodec.Publish{QoS: 2, PacketID: 1, Topic: "a"})
-		time.Sleep(3 * time.Second)
+		elapse(3 * time.Second)
 		storage.Fail(nil)
 		expect[*mqttcodec.Pubrec](c)
 		if n := len(storage.Entries()); n != 1 {
@@ -219,7 +219,7 @@ func TestPacketsBehindAConnectThatIsHandedOn(t *testing.T) {
 		storage.Release(sessionstest.SaveRecord)
 		synctest.Wait()
 		storage.Fail(nil)
-		time.Sleep(20 * time.Second)
+		elapse(20 * time.Second)
 		synctest.Wait()
 		got := second.received()
 		answered := false

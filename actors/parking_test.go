@@ -32,7 +32,7 @@ func TestTheMostRecentOfflineSessionsHaveQueues(t *testing.T) {
 		for i := range 8 {
 			b.park1(fmt.Sprint("c", i))
 		}
-		time.Sleep(time.Second)
+		elapse(time.Second)
 		if got := queueNames(storage); !slices.Equal(got, []string{"c5", "c6", "c7"}) {
 			t.Fatalf("queues of %v", got)
 		}
@@ -40,7 +40,7 @@ func TestTheMostRecentOfflineSessionsHaveQueues(t *testing.T) {
 			t.Fatalf("%d queues are counted", n)
 		}
 		b.connected("c6")
-		time.Sleep(time.Second)
+		elapse(time.Second)
 		if got := queueNames(storage); !slices.Equal(got, []string{"c5", "c7"}) {
 			t.Fatalf("queues of %v after c6 has come back", got)
 		}
@@ -70,7 +70,7 @@ func TestSessionWithoutSubscriptionsHasNoQueue(t *testing.T) {
 		c := b.connected("zero")
 		c.subscribe(0, "a")
 		c.disconnect()
-		time.Sleep(time.Second)
+		elapse(time.Second)
 		if got := queueNames(storage); len(got) > 0 {
 			t.Fatalf("queues of %v", got)
 		}
@@ -104,7 +104,7 @@ func TestQueuesFollowSessionsThatComeAndGo(t *testing.T) {
 				if random.below(3) == 0 {
 					publisher.publish1("a", "x", "y", "z")
 				}
-				time.Sleep(random.upTo(40 * time.Millisecond))
+				elapse(random.upTo(40 * time.Millisecond))
 			}
 			for len(online) > 2 {
 				for id, c := range online {
@@ -113,7 +113,7 @@ func TestQueuesFollowSessionsThatComeAndGo(t *testing.T) {
 					break
 				}
 			}
-			time.Sleep(10 * time.Second)
+			elapse(10 * time.Second)
 			names := storage.QueueNames()
 			for _, id := range names {
 				if online[id] != nil {
@@ -167,7 +167,7 @@ func (c *testClient) subscribeInBackground(filter string) {
 					_, _ = c.socket.Write(c.encode(&mqttcodec.Puback{PacketID: p.PacketID}))
 				}
 			}
-			time.Sleep(5 * time.Millisecond)
+			elapse(5 * time.Millisecond)
 		}
 	}()
 }

@@ -41,12 +41,12 @@ func TestStartSettlesTheSessionsOfADeadBoot(t *testing.T) {
 			expect[*mqttcodec.Connack](c)
 		}
 		b.connected("queued").subscribe(1, "a")
-		time.Sleep(1500 * time.Millisecond)
+		elapse(1500 * time.Millisecond)
 		storage := b.crash()
 		if got := boots(t, storage); len(got) != 1 {
 			t.Fatalf("checkpoints of %v", got)
 		}
-		time.Sleep(time.Minute)
+		elapse(time.Minute)
 
 		b = startOnPipes(t, storage, "boot-2")
 		eventually(t, "checkpoint of the dead boot is deleted", func() bool {
@@ -77,7 +77,7 @@ func TestWillsOfADeadBootAreSentOnce(t *testing.T) {
 		b.connected("clean", clean, withWill("clean", 0))
 		sent := b.connected("sent", withWill("sent", 0))
 		b.connected("none").disconnect()
-		time.Sleep(1500 * time.Millisecond)
+		elapse(1500 * time.Millisecond)
 		b.storage.Hold(sessionstest.SaveRecord) // the will gets into the log and not out of the record
 		sent.close()
 		eventually(t, "the will is stored", func() bool { return len(b.storage.Entries()) == 1 })
@@ -85,7 +85,7 @@ func TestWillsOfADeadBootAreSentOnce(t *testing.T) {
 
 		for _, boot := range []string{"boot-2", "boot-3"} {
 			b = startOnPipes(t, storage, boot)
-			time.Sleep(30 * time.Second)
+			elapse(30 * time.Second)
 			if got := payloads(storage); len(got) != 3 || got[0] != "sent" {
 				t.Fatalf("after %s the log has the wills %v, want sent, clean and now", boot, got)
 			}
@@ -95,7 +95,7 @@ func TestWillsOfADeadBootAreSentOnce(t *testing.T) {
 			storage = b.crash()
 		}
 		startOnPipes(t, storage, "boot-4")
-		time.Sleep(10 * time.Minute)
+		elapse(10 * time.Minute)
 		if got := payloads(storage); len(got) != 4 || got[3] != "later" {
 			t.Fatalf("the log has the wills %v, want later as the fourth", got)
 		}
@@ -116,12 +116,12 @@ func TestQoS2MessageInTheLogIsNotTakenAgainAfterACrash(t *testing.T) {
 		b := startOnPipes(t, sessionstest.New(), "boot-1")
 		c := b.connected("c")
 		b.connected("other").publish1("x", "so that the log is not empty")
-		time.Sleep(1500 * time.Millisecond)
+		elapse(1500 * time.Millisecond)
 		b.storage.Hold(sessionstest.SaveJournal)
 		publish := &mqttcodec.Publish{QoS: 2, PacketID: 9, Topic: "a", Payload: []byte("once")}
 		c.send(publish)
 		eventually(t, "the message is stored", func() bool { return len(b.storage.Entries()) == 2 })
-		time.Sleep(5 * time.Second) // checkpoints are written, none behind the message
+		elapse(5 * time.Second) // checkpoints are written, none behind the message
 		synctest.Wait()
 		if c.waiting() > 0 {
 			t.Fatalf("got %#v before the journal was durable", c.received())
@@ -133,7 +133,7 @@ func TestQoS2MessageInTheLogIsNotTakenAgainAfterACrash(t *testing.T) {
 		b = startOnPipes(t, storage, "boot-2")
 		early := b.client(mqttcodec.V5)
 		early.send(connectPacket(mqttcodec.V5, "c"))
-		time.Sleep(5 * time.Second)
+		elapse(5 * time.Second)
 		storage = b.crash()
 
 		b = startOnPipes(t, storage, "boot-3")
@@ -166,13 +166,13 @@ func TestBacklogOfALiveSessionSurvivesACrash(t *testing.T) {
 		b.connected("c").disconnect()
 		publisher := b.connected("publisher")
 		publisher.publish1("a", "1", "2", "3", "4", "5", "6", "7")
-		time.Sleep(900 * time.Millisecond)
+		elapse(900 * time.Millisecond)
 		c := b.connected("c", receiveMaximum(5))
 		for range 5 { // and none is acknowledged
 			expect[*mqttcodec.Publish](c)
 		}
 		for range 40 { // whenever it dies
-			time.Sleep(50 * time.Millisecond)
+			elapse(50 * time.Millisecond)
 			storage := b.storage.Crash()
 			b.crash()
 			b = startOnPipes(t, storage, "boot-"+time.Now().String())
@@ -197,12 +197,12 @@ func TestRetainedMessagesAboveTheCheckpointReachTheBucketAfterACrash(t *testing.
 		}
 		retain("a", "old")
 		retain("gone", "old")
-		time.Sleep(2500 * time.Millisecond)
+		elapse(2500 * time.Millisecond)
 		b.storage.Hold(sessionstest.PutRetained)
 		retain("a", "new")
 		retain("b", "new")
 		retain("gone", "")
-		time.Sleep(2500 * time.Millisecond)
+		elapse(2500 * time.Millisecond)
 		storage := b.crash()
 		if e, ok := storage.RetainedMessage("a"); !ok || string(e.Message.Payload) != "old" {
 			t.Fatalf("the bucket has %v", e.Message)
@@ -237,17 +237,17 @@ func TestSessionsEndWhileNobodyIsThere(t *testing.T) {
 		c := b.connected("c", short, withWill("late", 3600))
 		c.subscribe(1, "a")
 		c.close()
-		time.Sleep(100 * time.Second)
+		elapse(100 * time.Second)
 		if storage.Record("c") == nil {
 			t.Fatal("the session ended early")
 		}
 		b.shutdown()
 		b = startOnPipes(t, storage, "boot-2")
-		time.Sleep(190 * time.Second)
+		elapse(190 * time.Second)
 		if storage.Record("c") == nil || len(storage.Entries()) > 0 {
 			t.Fatal("the session ended early")
 		}
-		time.Sleep(15 * time.Second)
+		elapse(15 * time.Second)
 		if storage.Record("c") != nil {
 			t.Fatal("the session did not end")
 		}
@@ -296,7 +296,7 @@ func TestLogMadeAnewEndsTheBroker(t *testing.T) {
 		b := startOnPipes(t, storage, "boot")
 		c := b.connected("c")
 		c.publish1("a", "in the old log")
-		time.Sleep(time.Second) // virtual: the new log's message is younger
+		elapse(time.Second) // virtual: the new log's message is younger
 		storage.ReplaceLog()
 		c.publish1("a", "in the new log")
 		<-b.Failed()

@@ -58,13 +58,13 @@ func TestRetainerTriesAgainAndTakesTheNewest(t *testing.T) {
 		r, s := testRetainer()
 		s.Fail(sessions.ErrUnavailable, sessionstest.PutRetained)
 		r.put(retainedEntry(5, "a", "old"))
-		time.Sleep(3500 * time.Millisecond)
+		elapse(3500 * time.Millisecond)
 		r.put(retainedEntry(9, "a", "new"))
 		if at := r.complete(20); at != 4 {
 			t.Fatalf("complete up to %d, want 4", at)
 		}
 		s.Fail(nil)
-		time.Sleep(2 * time.Second)
+		elapse(2 * time.Second)
 		synctest.Wait()
 		wantRetained(t, s, "a", "new")
 		if at := r.complete(20); at != 20 {

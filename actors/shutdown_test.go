@@ -118,7 +118,7 @@ func TestShutdownKeepsWillsForTheNextStart(t *testing.T) {
 			t.Fatalf("%d messages are in the log", n)
 		}
 		startOnPipes(t, storage, "boot-2")
-		time.Sleep(time.Second)
+		elapse(time.Second)
 		if n := len(storage.Entries()); n != 1 {
 			t.Fatalf("after the next start %d messages are in the log, want the will", n)
 		}

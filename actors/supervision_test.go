@@ -79,7 +79,7 @@ func TestWillIsSentThoughTheSessionFailed(t *testing.T) {
 		victim.send(&mqttcodec.Publish{QoS: 1, PacketID: 1, Topic: "boom"})
 		victim.wantEnd()
 		watcher.takeAll("gone")
-		time.Sleep(10 * time.Second)
+		elapse(10 * time.Second)
 		synctest.Wait()
 		if n := watcher.waiting(); n > 0 {
 			t.Fatalf("the will came %d times more", n)
@@ -135,7 +135,7 @@ func TestFiftyConnectionsTakeOverOneSession(t *testing.T) {
 			go clients[i].send(connectPacket(mqttcodec.V5, "one"))
 		}
 		synctest.Wait()
-		time.Sleep(time.Second)
+		elapse(time.Second)
 		synctest.Wait()
 		var owner *testClient
 		for i, c := range clients {

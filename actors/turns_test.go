@@ -73,7 +73,7 @@ func TestJournalTurnComesAfterAnIdleTime(t *testing.T) {
 		turns := newJournalTurns()
 		defer turns.stop()
 		for range 3 {
-			time.Sleep(time.Hour)
+			elapse(time.Hour)
 			start := time.Now()
 			got := make(chan struct{})
 			turns.request(turnTaker(func() { close(got) }))
