@@ -207,14 +207,18 @@ func TestS12RetainedMessagesAreAlsoQueued(t *testing.T) {
 		b := harness.Start(t)
 		publisher := harness.NewDevice(v, "publisher").Connect(b, harness.Ephemeral)
 		publisher.PublishRetained("s12", 1, "before")
-		device := harness.NewDevice(v, "s12")
-		c := device.Connect(b, harness.Persistent)
-		c.Subscribe("s12", 1)
-		c.Subscribe("marker", 1)
-		if m := c.Receive(); m.Payload != "before" || !m.Retain {
-			t.Errorf("the new subscription got %+v, want the retained message with retain 1", m)
+		// Raw, so that the PUBACK is on the wire before the DISCONNECT: a library may leave without it, and then the message
+		// was in flight and comes again.
+		first := b.ConnectRaw(t, harness.PersistentConnect(v, "s12"))
+		early := first.Subscribe(harness.Filter("s12", 1), harness.Filter("marker", 1))
+		if len(early) == 0 {
+			early = append(early, harness.Expect[*mqttcodec.Publish](first))
 		}
-		c.Disconnect()
+		if m := early[0]; len(early) != 1 || string(m.Payload) != "before" || !m.Retain {
+			t.Errorf("the new subscription got %+v, want the retained message with retain 1", early)
+		}
+		first.Answer(early[0])
+		first.Disconnect()
 		for i := range 5 {
 			publisher.PublishRetained("s12", byte(1+i%2), fmt.Sprint("missed", i))
 		}
@@ -222,9 +226,8 @@ func TestS12RetainedMessagesAreAlsoQueued(t *testing.T) {
 
 		publisher = harness.NewDevice(v, "publisher").Connect(b, harness.Ephemeral)
 		publisher.Publish("marker", 1, "")
-		c = device.Resume(b)
-		// A library may leave before it has acknowledged what it was given last: that one was in flight and comes again.
-		got := slices.DeleteFunc(c.ReceiveUntil("marker"), func(m harness.Message) bool { return m.Payload == "before" })
+		c := harness.NewDevice(v, "s12").Resume(b)
+		got := c.ReceiveUntil("marker")
 		if !slices.Equal(harness.Payloads(got), harness.Numbered("missed", 0, 5)) {
 			t.Errorf("the session missed five messages and got %q", harness.Payloads(got))
 		}
