@@ -134,7 +134,7 @@ var keys = []key{
 	},
 	{
 		name: "limits.topic_alias_maximum", preset: "32",
-		meaning: "topic aliases that one MQTT 5.0 client may set, announced to it, and that are set at one that takes them; 0 switches them off",
+		meaning: "topic aliases that an MQTT 5.0 client may use on a connection, announced to it, and that are used for it as far as it allows them; 0 for none",
 		bind:    func(c *Config) value { return intValue{to: &c.Limits.TopicAliasMaximum, min: 0, max: math.MaxUint16} },
 	},
 	{
