@@ -55,7 +55,7 @@ const aliasCost = 4
 // shorten gives a PUBLISH the alias of its topic, in place of the topic if the client knows it. The client knows it from
 // the packet that brings both, so nothing may keep that packet from the wire.
 func (a *outboundAliases) shorten(p *mqttcodec.Publish) {
-	if len(p.Topic) <= aliasCost {
+	if len(p.Topic) < aliasCost {
 		return
 	}
 	if alias, known := a.numbers[p.Topic]; known {
