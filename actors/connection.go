@@ -26,6 +26,7 @@ type connection struct {
 	mailbox *mailbox
 	// version is set by the reader before the first packet goes to a session.
 	version mqttcodec.Version
+	aliases outboundAliases
 
 	// unsent is how many bytes wait to be written: added to by the session actor, taken off by the connection actor.
 	unsent atomic.Int64
@@ -83,6 +84,9 @@ func (c *connection) encode(m *outbound) {
 			c.buffer = writeBuffers.Get().(*[]byte)
 		}
 		for _, p := range m.packets {
+			if publish, ok := p.(*mqttcodec.Publish); ok && c.aliases.maximum > 0 {
+				c.aliases.shorten(publish) // it was made for this connection, and nobody else has it
+			}
 			b, err := mqttcodec.Append(*c.buffer, c.version, p)
 			if errors.Is(err, mqttcodec.ErrNoForm) {
 				continue // an older client is told by closing

@@ -53,6 +53,7 @@ type packetReader struct {
 	// brought is how much the last read brought; full: there was no room for more.
 	brought int
 	full    bool
+	aliases inboundAliases
 }
 
 func (r *packetReader) run() error {
@@ -154,7 +155,7 @@ func (r *packetReader) decode(end int) error {
 		n, err := mqttcodec.FrameLength(rest, 0)
 		if err == nil {
 			var p mqttcodec.Packet
-			if p, err = c.decodePacket(rest[:n:n]); err == nil {
+			if p, err = r.decodePacket(rest[:n:n]); err == nil {
 				packets = append(packets, p)
 			}
 		}
@@ -173,8 +174,8 @@ func (r *packetReader) decode(end int) error {
 }
 
 // decodePacket decodes one packet and holds it against what a client may send.
-func (c *connection) decodePacket(frame []byte) (mqttcodec.Packet, error) {
-	p, err := mqttcodec.Decode(c.version, frame)
+func (r *packetReader) decodePacket(frame []byte) (mqttcodec.Packet, error) {
+	p, err := mqttcodec.Decode(r.connection.version, frame)
 	if err != nil {
 		return nil, err
 	}
@@ -182,8 +183,9 @@ func (c *connection) decodePacket(frame []byte) (mqttcodec.Packet, error) {
 		return nil, err
 	}
 	if publish, ok := p.(*mqttcodec.Publish); ok && publish.TopicAlias != 0 {
-		// Our Topic Alias Maximum is 0. [MQTT-3.3.2-9]
-		return nil, &mqttcodec.ProtocolError{Reason: mqttcodec.TopicAliasInvalid, Clause: "MQTT-3.3.2-9", Detail: "topic alias above our Topic Alias Maximum"}
+		if err := r.aliases.resolve(publish, r.connection.broker.cfg.Sessions.TopicAliasMaximum); err != nil {
+			return nil, err
+		}
 	}
 	return p, nil
 }
@@ -202,6 +204,8 @@ func (c *connection) connect(frame []byte) error {
 		return errNotConnect
 	}
 	c.version = packet.Version
+	c.aliases.maximum = min(packet.Properties.TopicAliasMaximum, c.broker.cfg.Sessions.TopicAliasMaximum)
+	c.aliases.maxPacket = packet.Properties.MaximumPacketSize
 	if packet.Properties.AuthenticationMethod.Present {
 		c.refuse(mqttcodec.BadAuthenticationMethod) // [MQTT-4.12.0-1]
 		return errRefused

@@ -217,7 +217,7 @@ var faults = []struct {
 }{
 	{"malformed packet", true, func(c *testClient) { c.write([]byte{0x36, 0x00}) }, mqttcodec.MalformedPacket},
 	{"too large packet", true, func(c *testClient) { c.write([]byte{0x30, 0xFF, 0xFF, 0xFF, 0x7F, 1, 2, 3}) }, mqttcodec.PacketTooLarge},
-	{"topic alias", true, func(c *testClient) { c.send(&mqttcodec.Publish{Topic: "a", TopicAlias: 1}) }, mqttcodec.TopicAliasInvalid},
+	{"topic alias", true, func(c *testClient) { c.send(&mqttcodec.Publish{Topic: "a", TopicAlias: 33}) }, mqttcodec.TopicAliasInvalid},
 	{"second CONNECT", true, func(c *testClient) { c.send(connectPacket(mqttcodec.V5, "c")) }, mqttcodec.ProtocolErrorReason},
 	{"authentication method", false, func(c *testClient) {
 		c.send(connectPacket(mqttcodec.V5, "c", func(p *mqttcodec.Connect) {

@@ -40,6 +40,8 @@ type Config struct {
 	SendWindow int
 	// ReceiveMaximum is how many QoS 1 and 2 messages of a 5.0 client may be unacknowledged by us. [MQTT-3.3.4-9]
 	ReceiveMaximum uint16
+	// TopicAliasMaximum is the highest topic alias we take, announced in CONNACK, and how many we set at a client; 0: none.
+	TopicAliasMaximum uint16
 	// MaxPacketSize is the largest packet we take, in bytes; announced in CONNACK.
 	MaxPacketSize uint32
 	// MaxKeepAlive caps the keep alive of clients; 0: any, also none.
@@ -62,6 +64,7 @@ func DefaultConfig(boot string) Config {
 		Overflow:          DropOldest,
 		SendWindow:        32,
 		ReceiveMaximum:    1024,
+		TopicAliasMaximum: 32,
 		MaxPacketSize:     1 << 20,
 		MaxSubscriptions:  10_000,
 		BacklogMessages:   256,

@@ -137,6 +137,7 @@ func (s *Session) connack() *mqttcodec.Connack {
 		p.ServerKeepAliveSeconds = mqttcodec.Some(granted) // [MQTT-3.2.2-21]
 	}
 	p.ReceiveMaximum = s.cfg.ReceiveMaximum
+	p.TopicAliasMaximum = s.cfg.TopicAliasMaximum
 	p.MaximumPacketSize = s.cfg.MaxPacketSize
 	p.SharedSubscriptionAvailable = mqttcodec.Some(false)
 	return ack

@@ -108,6 +108,9 @@ func showConnack(v mqttcodec.Version, p *mqttcodec.Connack) string {
 	if def := DefaultConfig(""); q.ReceiveMaximum != def.ReceiveMaximum || q.MaximumPacketSize != def.MaxPacketSize {
 		text += fmt.Sprintf(" receive-maximum=%d max-packet=%d", q.ReceiveMaximum, q.MaximumPacketSize)
 	}
+	if q.TopicAliasMaximum != DefaultConfig("").TopicAliasMaximum {
+		text += fmt.Sprintf(" topic-alias-maximum=%d", q.TopicAliasMaximum)
+	}
 	return text
 }
 

@@ -183,6 +183,7 @@ func (sc *script) configure(a args) {
 	c := &sc.cfg
 	c.SendWindow = a.int("send-window", c.SendWindow)
 	c.ReceiveMaximum = uint16(a.int("receive-maximum", int(c.ReceiveMaximum)))
+	c.TopicAliasMaximum = uint16(a.int("topic-alias-maximum", int(c.TopicAliasMaximum)))
 	c.MaxPacketSize = uint32(a.int("max-packet", int(c.MaxPacketSize)))
 	c.MaxQueuedMessages = a.int("max-queued", c.MaxQueuedMessages)
 	c.Overflow = Overflow(a.text("overflow", string(c.Overflow)))

@@ -63,15 +63,16 @@ type SessionsConfig struct {
 
 // LimitsConfig bounds what one client, and all clients together, may use.
 type LimitsConfig struct {
-	MaxPacket        int64
-	ReceiveMaximum   int
-	MaxConnections   int
-	ConnectTimeout   time.Duration
-	WriteTimeout     time.Duration
-	MaxSubscriptions int
-	MaxKeepAlive     time.Duration // 0 means what the client asks for; whole seconds
-	MaxTopicLevels   int
-	MaxRetained      int
+	MaxPacket         int64
+	ReceiveMaximum    int
+	TopicAliasMaximum int
+	MaxConnections    int
+	ConnectTimeout    time.Duration
+	WriteTimeout      time.Duration
+	MaxSubscriptions  int
+	MaxKeepAlive      time.Duration // 0 means what the client asks for; whole seconds
+	MaxTopicLevels    int
+	MaxRetained       int
 }
 
 // TopicsConfig bounds topic names and filters.

@@ -133,6 +133,11 @@ var keys = []key{
 		bind:    func(c *Config) value { return intValue{to: &c.Limits.ReceiveMaximum, min: 1, max: math.MaxUint16} },
 	},
 	{
+		name: "limits.topic_alias_maximum", preset: "32",
+		meaning: "topic aliases that an MQTT 5.0 client may use on a connection, announced to it, and that are used for it as far as it allows them; 0 for none",
+		bind:    func(c *Config) value { return intValue{to: &c.Limits.TopicAliasMaximum, min: 0, max: math.MaxUint16} },
+	},
+	{
 		name: "limits.max_connections", preset: "100000",
 		meaning: "MQTT connections at a time; the file descriptors of the process bound it too",
 		bind:    func(c *Config) value { return intValue{to: &c.Limits.MaxConnections, min: 1, max: 10_000_000} },

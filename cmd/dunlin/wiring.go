@@ -116,6 +116,7 @@ func brokerConfig(c Config) actors.Config {
 	s.QueueQoS0 = c.Sessions.QueueQoS0
 	s.SendWindow = c.Sessions.SendWindow
 	s.ReceiveMaximum = uint16(c.Limits.ReceiveMaximum)
+	s.TopicAliasMaximum = uint16(c.Limits.TopicAliasMaximum)
 	s.MaxPacketSize = uint32(c.Limits.MaxPacket)
 	s.MaxKeepAlive = c.Limits.MaxKeepAlive
 	s.MaxSubscriptions = c.Limits.MaxSubscriptions

@@ -274,37 +274,6 @@ func TestMessageExpiry(t *testing.T) {
 	}
 }
 
-// Topic aliases of a publisher are its own affair; an unknown one ends the connection. [MQTT-3.3.2-12] [MQTT-3.3.2-9]
-func TestInboundTopicAlias(t *testing.T) {
-	t.Parallel()
-	b := harness.Start(t)
-	c := b.ConnectRaw(t, harness.CleanConnect(mqttcodec.V5, "c"))
-	if c.Connack.Properties.TopicAliasMaximum == 0 {
-		t.Log("the broker takes no topic alias")
-	} else {
-		s := harness.NewDevice(mqttcodec.V311, "s").Connect(b, harness.Ephemeral)
-		s.Subscribe("a/+", 1)
-		c.Send(
-			&mqttcodec.Publish{Topic: "a/one", QoS: 1, PacketID: 1, TopicAlias: 1},
-			&mqttcodec.Publish{QoS: 1, PacketID: 2, TopicAlias: 1},
-			&mqttcodec.Publish{Topic: "a/two", QoS: 1, PacketID: 3, TopicAlias: 1},
-			&mqttcodec.Publish{QoS: 1, PacketID: 4, TopicAlias: 1},
-		)
-		for _, want := range []string{"a/one", "a/one", "a/two", "a/two"} {
-			if m := s.Receive(); m.Topic != want {
-				t.Errorf("got topic %q, want %q", m.Topic, want)
-			}
-		}
-		for range 4 {
-			harness.Expect[*mqttcodec.Puback](c)
-		}
-	}
-	c.Send(&mqttcodec.Publish{Topic: "a", TopicAlias: c.Connack.Properties.TopicAliasMaximum + 1})
-	if d, ok := firstPacket(c.ExpectClosed()).(*mqttcodec.Disconnect); !ok || d.Reason != mqttcodec.TopicAliasInvalid {
-		t.Errorf("got %+v, want DISCONNECT 0x94", d)
-	}
-}
-
 // Bytes that are no MQTT, of no or of a broken client, end that connection and nothing else.
 // [MQTT-3.1.0-1] [MQTT-3.1.0-2] [MQTT-3.1.2-3] [MQTT-3.8.3-2]
 func TestBadBytesEndOneConnection(t *testing.T) {
