@@ -6,7 +6,8 @@
 //	                     Delivered, Routed     │  └─ Subscribe, Join, Leave, QoS 0 ──► router ◄── log tail
 //	                                           └───────────────────────────────────────┘
 //
-// A connection is a goroutine that reads and decodes, and an actor that encodes and writes. A session is an actor around a
+// A connection is a goroutine that reads and decodes, and an actor that encodes and writes, on a TCP socket or the byte
+// stream in a WebSocket. A session is an actor around a
 // sessions.Session, which decides everything; session_effects.go alone carries its effects out. The directory finds the
 // session actor of a client identifier. The router owns the subscription tree, the retained messages and the end of the
 // log, and hands the log out in its order.
@@ -15,6 +16,9 @@
 //
 //	goroutine          started by        stopped by               blocks on                owns
 //	accept             Start             Shutdown (listener)      Accept                   -
+//	WebSocket server   Start             Shutdown (listener)      Accept                   -
+//	WebSocket request  WebSocket server  its answer, or timeouts  its socket               -
+//	closing handshake  connection        the client's, or 2 s     its socket               -
 //	reader             listener          end of its socket        Read, inbound bound      its read buffer
 //	log tail           Start             Shutdown (ctx)           the log                  order of hand-over, via router
 //	timer wheel        Start             Shutdown                 its ticker               the timers

@@ -80,12 +80,12 @@ func (l admitting) Accept() (net.Conn, error) {
 // acceptWebSocket makes a request a WebSocket, and that a connection like any other. Pages of any origin may open one.
 func (b *Broker) acceptWebSocket(w http.ResponseWriter, r *http.Request) {
 	if !b.begin() {
-		http.Error(w, "the broker is shutting down", http.StatusServiceUnavailable)
+		refuseRequest(w, http.StatusServiceUnavailable, "the broker is shutting down")
 		return
 	}
 	defer b.tasks.Done()
 	if !offersMQTT(r.Header) { // [MQTT-6.0.0-3]
-		http.Error(w, "MQTT needs the WebSocket subprotocol mqtt", http.StatusBadRequest)
+		refuseRequest(w, http.StatusBadRequest, "MQTT needs the WebSocket subprotocol mqtt")
 		return
 	}
 	// The answer names the subprotocol. [MQTT-6.0.0-4]
@@ -96,6 +96,12 @@ func (b *Broker) acceptWebSocket(w http.ResponseWriter, r *http.Request) {
 	}
 	frames.SetReadLimit(-1) // packets have a limit; messages are read bit by bit
 	b.serve(&webSocket{Conn: r.Context().Value(socketKey{}).(net.Conn), frames: frames})
+}
+
+// refuseRequest answers, and closes: a connection that is kept for another request would count.
+func refuseRequest(w http.ResponseWriter, status int, why string) {
+	w.Header().Set("Connection", "close")
+	http.Error(w, why, status)
 }
 
 // offersMQTT reports whether the client can speak MQTT on the WebSocket that it asks for.
