@@ -304,3 +304,15 @@ func TestShutdownClosesWebSockets(t *testing.T) {
 	}
 	eventually(t, "nothing is left", func() bool { return b.Stats().Connections() == 0 })
 }
+
+// A client that does not answer the closing handshake keeps neither actor nor connection.
+func TestWebSocketClientThatDoesNotCloseIsGivenUp(t *testing.T) {
+	b := startOnWebSockets(t)
+	c := b.frames(true)
+	c.send(encodeAll(t, []mqttcodec.Packet{&mqttcodec.Disconnect{}})) // and reads nothing any more
+	begin := time.Now()
+	eventually(t, "the connection is forgotten", func() bool { return b.Stats().Connections() == 0 })
+	if took := time.Since(begin); took > lingerTimeout+time.Second {
+		t.Errorf("it took %v", took)
+	}
+}
