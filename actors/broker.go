@@ -6,7 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
+	"net/http"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -49,7 +49,8 @@ type Broker struct {
 	parking   *parking
 	recovered recovered
 
-	listener    net.Listener
+	listeners   listeners
+	webSockets  *http.Server // nil when there are none
 	connections connectionSet
 	serial      atomic.Uint64
 	slots       chan struct{}
@@ -73,21 +74,21 @@ func Start(ctx context.Context, cfg Config, storage Storage, log *slog.Logger) (
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	listener, err := listen(cfg.Listen)
+	open, err := listenAll(cfg)
 	if err != nil {
 		return nil, err
 	}
-	return start(ctx, cfg, storage, log, listener)
+	return start(ctx, cfg, storage, log, open)
 }
 
-// start is Start with a listener, which it owns.
-func start(ctx context.Context, cfg Config, storage Storage, log *slog.Logger, listener net.Listener) (*Broker, error) {
+// start is Start with listeners, which it owns.
+func start(ctx context.Context, cfg Config, storage Storage, log *slog.Logger, open listeners) (*Broker, error) {
 	b := &Broker{
 		cfg: cfg, storage: storage, log: log,
-		listener: listener,
-		slots:    make(chan struct{}, maxWork),
-		failed:   make(chan struct{}),
-		settled:  make(chan struct{}),
+		listeners: open,
+		slots:     make(chan struct{}, maxWork),
+		failed:    make(chan struct{}),
+		settled:   make(chan struct{}),
 	}
 	b.system = newActorSystem(log)
 	b.guardian = newGuardian(b.onFailure)
@@ -97,13 +98,13 @@ func start(ctx context.Context, cfg Config, storage Storage, log *slog.Logger, l
 	b.connections.open = map[*connection]struct{}{}
 	found, err := b.readStorage(ctx)
 	if err != nil {
-		_ = listener.Close()
+		open.close()
 		return nil, fmt.Errorf("read what is stored: %w", err)
 	}
 	b.running, b.cancel = context.WithCancel(context.Background())
 	if err := b.saveCheckpoint(ctx); err != nil { // before anything is acknowledged that only the log will know
 		b.cancel()
-		_ = listener.Close()
+		open.close()
 		return nil, fmt.Errorf("write the first checkpoint: %w", err)
 	}
 	b.wheel = newTimerWheel(50*time.Millisecond, time.Now)
@@ -117,11 +118,23 @@ func start(ctx context.Context, cfg Config, storage Storage, log *slog.Logger, l
 	b.task(func() { b.keepCheckpoint(found.checkpoints) })
 	b.task(b.reportDrops)
 	b.task(b.accept)
+	if open.webSocket != nil {
+		b.webSockets = b.newWebSocketServer()
+		b.task(b.serveWebSockets)
+	}
 	return b, nil
 }
 
 // Addr is where MQTT clients connect.
-func (b *Broker) Addr() string { return b.listener.Addr().String() }
+func (b *Broker) Addr() string { return b.listeners.mqtt.Addr().String() }
+
+// WebSocketAddr is where MQTT clients connect by WebSocket, empty when they cannot.
+func (b *Broker) WebSocketAddr() string {
+	if b.listeners.webSocket == nil {
+		return ""
+	}
+	return b.listeners.webSocket.Addr().String()
+}
 
 // Stats counts what the broker does.
 func (b *Broker) Stats() *Stats { return &b.stats }
@@ -142,7 +155,10 @@ func (b *Broker) Err() error {
 // Shutdown stops accepting, tells every client to come back later (5.0: 0x8B), makes durable what their sessions were
 // promised, and stops. It returns when that is done, or when ctx ends: what was acknowledged is durable all the same.
 func (b *Broker) Shutdown(ctx context.Context) error {
-	_ = b.listener.Close()
+	if b.webSockets != nil { // before its listener, whose end would be a failure
+		_ = b.webSockets.Close() // with the connections that are not WebSockets yet
+	}
+	b.listeners.close()
 	b.parking.close() // the queues would end with the process
 	b.directory.shutDown()
 	err := b.awaitSessions(ctx)
@@ -175,16 +191,24 @@ func (b *Broker) awaitSessions(ctx context.Context) error {
 
 // task runs f until the broker stops, and not at all when it has stopped.
 func (b *Broker) task(f func()) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.stopped {
+	if !b.begin() {
 		return
 	}
-	b.tasks.Add(1)
 	go func() {
 		defer b.tasks.Done()
 		f()
 	}()
+}
+
+// begin adds to tasks, unless the broker has stopped.
+func (b *Broker) begin() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.stopped {
+		return false
+	}
+	b.tasks.Add(1)
+	return true
 }
 
 // work runs a storage call that waits for its answer, outside of any actor. At most maxWork run; the others wait.

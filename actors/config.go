@@ -12,6 +12,8 @@ import (
 type Config struct {
 	// Listen is the address of the MQTT listener, HOST:PORT; port 0 picks one.
 	Listen string
+	// ListenWebSocket is the same for WebSocket; empty for none.
+	ListenWebSocket string
 	// Sessions is what all sessions share.
 	Sessions sessions.Config
 	// MaxConnections bounds the open network connections; more are closed on arrival.
@@ -38,6 +40,7 @@ type Config struct {
 func DefaultConfig(boot string) Config {
 	return Config{
 		Listen:          "127.0.0.1:1883",
+		ListenWebSocket: "127.0.0.1:8083",
 		Sessions:        sessions.DefaultConfig(boot),
 		MaxConnections:  100_000,
 		ConnectTimeout:  10 * time.Second,
@@ -56,6 +59,9 @@ func DefaultConfig(boot string) Config {
 func (c *Config) Validate() error {
 	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
 		return fmt.Errorf("listen address %q: %w", c.Listen, err)
+	}
+	if _, _, err := net.SplitHostPort(c.ListenWebSocket); c.ListenWebSocket != "" && err != nil {
+		return fmt.Errorf("WebSocket listen address %q: %w", c.ListenWebSocket, err)
 	}
 	for _, bound := range []struct {
 		name  string

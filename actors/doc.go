@@ -6,16 +6,19 @@
 //	                     Delivered, Routed     │  └─ Subscribe, Join, Leave, QoS 0 ──► router ◄── log tail
 //	                                           └───────────────────────────────────────┘
 //
-// A connection is a goroutine that reads and decodes, and an actor that encodes and writes. Topic aliases end there:
-// the reader resolves those of the client, the actor sets ours. A session is an actor around a sessions.Session, which
-// decides everything; session_effects.go alone carries its effects out. The directory finds the session actor of a
-// client identifier. The router owns the subscription tree, the retained messages and the end of the log, and hands the
-// log out in its order.
+// A connection is a goroutine that reads and decodes, and an actor that encodes and writes, on a TCP socket or the byte
+// stream in a WebSocket. Topic aliases end there: the reader resolves those of the client, the actor sets ours. A session
+// is an actor around a sessions.Session, which decides everything; session_effects.go alone carries its effects out. The
+// directory finds the session actor of a client identifier. The router owns the subscription tree, the retained messages
+// and the end of the log, and hands the log out in its order.
 //
 // Goroutines, beside one for each actor that has something to do:
 //
 //	goroutine          started by        stopped by               blocks on                owns
 //	accept             Start             Shutdown (listener)      Accept                   -
+//	WebSocket server   Start             Shutdown (listener)      Accept                   -
+//	WebSocket request  WebSocket server  its answer, or timeouts  its socket               -
+//	closing handshake  connection        the client's, or 2 s     its socket               -
 //	reader             listener          end of its socket        Read, inbound bound      its read buffer
 //	log tail           Start             Shutdown (ctx)           the log                  order of hand-over, via router
 //	timer wheel        Start             Shutdown                 its ticker               the timers

@@ -14,22 +14,51 @@ import (
 	"dunlin/sessions"
 )
 
-// listen opens the MQTT listener, or says in one line what is in the way.
-func listen(address string) (net.Listener, error) {
-	l, err := net.Listen("tcp", address)
-	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, fmt.Errorf("MQTT address %s is in use by another process; stop it or choose another with --mqtt-listen", address)
+// listeners are where clients connect.
+type listeners struct {
+	mqtt net.Listener
+	// webSocket is nil when there is none.
+	webSocket net.Listener
+}
+
+// listenAll opens the listeners of a configuration.
+func listenAll(cfg Config) (l listeners, err error) {
+	if l.mqtt, err = listen("MQTT", cfg.Listen, "--mqtt-listen"); err != nil {
+		return listeners{}, err
 	}
-	if err != nil {
-		return nil, fmt.Errorf("listen for MQTT on %s: %w; choose another address with --mqtt-listen", address, err)
+	if cfg.ListenWebSocket == "" {
+		return l, nil
+	}
+	if l.webSocket, err = listen("WebSocket", cfg.ListenWebSocket, "--ws-listen"); err != nil {
+		l.close()
+		return listeners{}, err
 	}
 	return l, nil
+}
+
+// listen opens a listener, or says in one line what is in the way.
+func listen(protocol, address, flag string) (net.Listener, error) {
+	l, err := net.Listen("tcp", address)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("%s address %s is in use by another process; stop it or choose another with %s", protocol, address, flag)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("listen for %s on %s: %w; choose another address with %s", protocol, address, err, flag)
+	}
+	return l, nil
+}
+
+func (l listeners) close() {
+	_ = l.mqtt.Close()
+	if l.webSocket != nil {
+		_ = l.webSocket.Close()
+	}
 }
 
 // accept takes network connections until the listener is closed.
 func (b *Broker) accept() {
 	for {
-		socket, err := b.listener.Accept()
+		socket, err := b.listeners.mqtt.Accept()
 		switch {
 		case errors.Is(err, net.ErrClosed):
 			return
@@ -42,8 +71,7 @@ func (b *Broker) accept() {
 			}
 			continue
 		}
-		if b.stats.connections.Load() >= int64(b.cfg.MaxConnections) {
-			b.stats.refused.Add(1)
+		if !b.admit() {
 			_ = socket.Close()
 			continue
 		}
@@ -51,7 +79,17 @@ func (b *Broker) accept() {
 	}
 }
 
-// serve starts the connection actor and the reader of a socket.
+// admit counts a network connection, unless there are as many as may be. connectionEnded takes it off.
+func (b *Broker) admit() bool {
+	if b.stats.connections.Add(1) <= int64(b.cfg.MaxConnections) {
+		return true
+	}
+	b.stats.connections.Add(-1)
+	b.stats.refused.Add(1)
+	return false
+}
+
+// serve starts the connection actor and the reader of a socket that was admitted.
 func (b *Broker) serve(socket net.Conn) {
 	c := &connection{
 		id: sessions.ConnectionID(b.serial.Add(1)), broker: b, socket: socket, mailbox: &mailbox{},
@@ -64,7 +102,6 @@ func (b *Broker) serve(socket net.Conn) {
 		panic(fmt.Sprintf("spawn connection actor: %v", err)) // Invariant: the serial makes the name unique.
 	}
 	c.pid = pid
-	b.stats.connections.Add(1)
 	b.connections.add(c)
 	c.armConnectTimeout()
 	go c.read()

@@ -107,6 +107,7 @@ func TestPanicInAConnectionDetachesItsSession(t *testing.T) {
 		b := startOnPipes(t, sessionstest.New(), "boot")
 		ours, theirs := net.Pipe()
 		broken := make(chan struct{})
+		b.admit()
 		b.serve(brittleSocket{theirs, broken})
 		victim := newTestClient(t, ours, mqttcodec.V5)
 		victim.send(connectPacket(mqttcodec.V5, "victim"))

@@ -103,22 +103,22 @@ func brokerStorage(s *sessionstest.Storage) Storage {
 func startOnPipes(t testing.TB, storage *sessionstest.Storage, boot string, change ...func(*Config)) *testBroker {
 	t.Helper()
 	listener := newPipeListener()
-	return startTestBroker(t, storage, boot, listener, listener.dial, change)
+	return startTestBroker(t, storage, boot, listeners{mqtt: listener}, listener.dial, change)
 }
 
 // startOnSockets starts a broker whose clients come over the loopback network. It ends with the test.
 func startOnSockets(t testing.TB, storage *sessionstest.Storage, boot string, change ...func(*Config)) *testBroker {
 	t.Helper()
-	listener, err := listen("127.0.0.1:0")
+	listener, err := listen("MQTT", "127.0.0.1:0", "")
 	if err != nil {
 		t.Fatal(err)
 	}
 	dial := func() (net.Conn, error) { return net.Dial("tcp", listener.Addr().String()) }
-	return startTestBroker(t, storage, boot, listener, dial, change)
+	return startTestBroker(t, storage, boot, listeners{mqtt: listener}, dial, change)
 }
 
 func startTestBroker(
-	t testing.TB, storage *sessionstest.Storage, boot string, listener net.Listener, dial func() (net.Conn, error), change []func(*Config),
+	t testing.TB, storage *sessionstest.Storage, boot string, open listeners, dial func() (net.Conn, error), change []func(*Config),
 ) *testBroker {
 	t.Helper()
 	cfg := DefaultConfig(boot)
@@ -128,7 +128,7 @@ func startTestBroker(
 	b := &testBroker{t: t, storage: storage, dial: dial, logged: &logBuffer{}}
 	var err error
 	log := slog.New(slog.NewTextHandler(b.logged, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	if b.Broker, err = start(testContext(t), cfg, brokerStorage(storage), log, listener); err != nil {
+	if b.Broker, err = start(testContext(t), cfg, brokerStorage(storage), log, open); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {

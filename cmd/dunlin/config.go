@@ -24,7 +24,8 @@ type Config struct {
 
 // ListenersConfig says where MQTT clients connect.
 type ListenersConfig struct {
-	MQTT string // host:port, port 0 takes a free one
+	MQTT      string // host:port, port 0 takes a free one
+	WebSocket string // the same, or "off": no listener
 }
 
 // NATSConfig is about the NATS server inside.
@@ -87,9 +88,10 @@ func (c *Config) Validate() error {
 	}
 	for _, listener := range []struct{ key, address string }{
 		{"listeners.mqtt", c.Listeners.MQTT},
+		{"listeners.ws", c.Listeners.WebSocket},
 		{"nats.listen", c.NATS.Listen},
 	} {
-		if listener.address != natsOff && !isLoopback(listener.address) {
+		if listener.address != wordOff && !isLoopback(listener.address) {
 			return fmt.Errorf("%s %s: other machines can reach this address and nobody has to log in; "+
 				"use a loopback address such as 127.0.0.1, or add --allow-anonymous", listener.key, listener.address)
 		}

@@ -35,6 +35,11 @@ var keys = []key{
 		bind:    func(c *Config) value { return addressValue{to: &c.Listeners.MQTT} },
 	},
 	{
+		name: "listeners.ws", preset: "127.0.0.1:8083", flag: "ws-listen", operand: "HOST:PORT",
+		meaning: "where MQTT clients connect by WebSocket, path `/mqtt`; port 0 takes a free one, `off` has no WebSocket",
+		bind:    func(c *Config) value { return addressValue{to: &c.Listeners.WebSocket, mayBeOff: true} },
+	},
+	{
 		name: "nats.listen", preset: "127.0.0.1:4222", flag: "nats-listen", operand: "HOST:PORT",
 		meaning: "where NATS clients connect; `off` keeps NATS inside the process",
 		bind:    func(c *Config) value { return addressValue{to: &c.NATS.Listen, mayBeOff: true} },

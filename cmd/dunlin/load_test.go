@@ -172,7 +172,7 @@ func TestOnlyLoopbackWithoutAllowAnonymous(t *testing.T) {
 		"127.0.0.1:1883": true, "127.3.2.1:0": true, "[::1]:1883": true, "localhost:1883": true,
 		"0.0.0.0:1883": false, ":1883": false, "[::]:1883": false, "192.168.1.2:1883": false, "broker.local:1883": false,
 	} {
-		for _, name := range []string{"listeners.mqtt", "nats.listen"} {
+		for _, name := range []string{"listeners.mqtt", "listeners.ws", "nats.listen"} {
 			set := []override{{name, address, "flag --set"}}
 			_, _, err := loadConfig(options{overrides: set})
 			if (err == nil) != loopback {
@@ -184,8 +184,10 @@ func TestOnlyLoopbackWithoutAllowAnonymous(t *testing.T) {
 			}
 		}
 	}
-	if _, _, err := loadConfig(options{overrides: []override{{"nats.listen", "off", "flag --nats-listen"}}}); err != nil {
-		t.Errorf("nats.listen off: %v", err)
+	for _, name := range []string{"listeners.ws", "nats.listen"} {
+		if _, _, err := loadConfig(options{overrides: []override{{name, "off", "flag --set"}}}); err != nil {
+			t.Errorf("%s off: %v", name, err)
+		}
 	}
 }
 

@@ -41,6 +41,7 @@ func TestMistakesAreOneLineOnStderrAndExitCode1(t *testing.T) {
 		{"unknown key", []string{"serve", "--set", "storage.dir=x"}, []string{"storage.dir", "flag --set", "storage.data_dir"}},
 		{"value out of bounds", []string{"serve", "--set", "sessions.send_window=0"}, []string{"sessions.send_window", `"0"`, "from 1 to 256"}},
 		{"MQTT reachable by others", []string{"serve", "--mqtt-listen", "0.0.0.0:0"}, []string{"0.0.0.0:0", "--allow-anonymous"}},
+		{"WebSocket reachable by others", []string{"serve", "--ws-listen", "0.0.0.0:0"}, []string{"listeners.ws", "--allow-anonymous"}},
 		{"NATS reachable by others", []string{"serve", "--nats-listen", ":0"}, []string{"nats.listen", "--allow-anonymous"}},
 		{"data directory is a file", []string{"serve", "--data-dir", regularFile}, []string{regularFile, "--data-dir"}},
 	} {

@@ -17,9 +17,9 @@ import (
 // stopBudget is how long the broker may take to stop after SIGTERM. It leaves the process time to end within 5 s.
 const stopBudget = 4500 * time.Millisecond
 
-// addresses says where a running broker listens, with the real port where the configuration says 0.
+// addresses says where a running broker listens, with the real port where the configuration says 0, or "off".
 type addresses struct {
-	MQTT, NATS string
+	MQTT, WebSocket, NATS string
 }
 
 // broker is a running broker.
@@ -74,8 +74,8 @@ func serve(ctx context.Context, c Config, start starter, stdout, stderr io.Write
 		return err
 	}
 	at := b.Addresses()
-	log.Info("dunlin ready", "mqtt", at.MQTT, "nats", at.NATS, "data", dataDir)
-	_, _ = fmt.Fprintf(stdout, "dunlin ready: mqtt %s, nats %s, data %s\n", at.MQTT, at.NATS, dataDir)
+	log.Info("dunlin ready", "mqtt", at.MQTT, "ws", at.WebSocket, "nats", at.NATS, "data", dataDir)
+	_, _ = fmt.Fprintf(stdout, "dunlin ready: mqtt %s, ws %s, nats %s, data %s\n", at.MQTT, at.WebSocket, at.NATS, dataDir)
 
 	select {
 	case <-running.Done():

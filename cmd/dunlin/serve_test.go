@@ -26,7 +26,7 @@ func newFakeBroker() *fakeBroker {
 }
 
 func (b *fakeBroker) Addresses() addresses {
-	return addresses{MQTT: "127.0.0.1:1001", NATS: "127.0.0.1:1002"}
+	return addresses{MQTT: "127.0.0.1:1001", WebSocket: "127.0.0.1:1003", NATS: "127.0.0.1:1002"}
 }
 
 func (b *fakeBroker) Failed() <-chan struct{} { return b.failed }
@@ -45,6 +45,7 @@ func testConfig(t *testing.T, overrides ...override) Config {
 	c, _, err := loadConfig(options{overrides: append([]override{
 		{"storage.data_dir", t.TempDir(), "test"},
 		{"listeners.mqtt", "127.0.0.1:0", "test"},
+		{"listeners.ws", "127.0.0.1:0", "test"},
 		{"nats.listen", "127.0.0.1:0", "test"},
 		{"storage.max_bytes", "1GiB", "test"},
 		{"log.format", "json", "test"},
@@ -89,7 +90,7 @@ func sendSIGTERM(t *testing.T) {
 func TestReadyLineNamesEveryAddress(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	s := serveFake(ctx, t, newFakeBroker())
-	if !strings.HasPrefix(s.ready, "dunlin ready: mqtt 127.0.0.1:1001, nats 127.0.0.1:1002, data /") {
+	if !strings.HasPrefix(s.ready, "dunlin ready: mqtt 127.0.0.1:1001, ws 127.0.0.1:1003, nats 127.0.0.1:1002, data /") {
 		t.Errorf("ready line %q", s.ready)
 	}
 	cancel()
@@ -97,8 +98,8 @@ func TestReadyLineNamesEveryAddress(t *testing.T) {
 		t.Fatal(err)
 	}
 	first, _, _ := strings.Cut(s.stderr.String(), "\n")
-	var line struct{ Level, Msg, MQTT, NATS, Data string }
-	if err := json.Unmarshal([]byte(first), &line); err != nil || line.Level != "INFO" || line.MQTT != "127.0.0.1:1001" || line.Data == "" {
+	var line struct{ Level, Msg, MQTT, WS, NATS, Data string }
+	if err := json.Unmarshal([]byte(first), &line); err != nil || line.Level != "INFO" || line.MQTT != "127.0.0.1:1001" || line.WS != "127.0.0.1:1003" || line.Data == "" {
 		t.Errorf("logged %q, %v", first, err)
 	}
 }

@@ -12,7 +12,7 @@ import (
 
 // Words that some keys take in place of a value.
 const (
-	natsOff   = "off"
+	wordOff   = "off"
 	sizeAuto  = "auto"
 	wordNever = "never"
 )
@@ -34,7 +34,7 @@ type addressValue struct {
 }
 
 func (v addressValue) set(text string) error {
-	if v.mayBeOff && text == natsOff {
+	if v.mayBeOff && text == wordOff {
 		*v.to = text
 		return nil
 	}

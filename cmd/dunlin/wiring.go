@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -38,10 +39,7 @@ func (n *node) start(ctx context.Context, c Config, log *slog.Logger) error {
 		return err
 	}
 	n.onStop(embedded.Shutdown)
-	n.at.NATS = natsOff
-	if address := embedded.Address(); address != "" {
-		n.at.NATS = address
-	}
+	n.at.NATS = cmp.Or(embedded.Address(), wordOff)
 
 	connection, err := embedded.Connect()
 	if err != nil {
@@ -63,6 +61,7 @@ func (n *node) start(ctx context.Context, c Config, log *slog.Logger) error {
 	}
 	n.onStop(n.broker.Shutdown)
 	n.at.MQTT = n.broker.Addr()
+	n.at.WebSocket = cmp.Or(n.broker.WebSocketAddr(), wordOff)
 	return nil
 }
 
@@ -103,7 +102,10 @@ func storageConfig(c Config, log *slog.Logger) jetstream.Config {
 
 func brokerConfig(c Config) actors.Config {
 	b := actors.DefaultConfig(rand.Text())
-	b.Listen = c.Listeners.MQTT
+	b.Listen, b.ListenWebSocket = c.Listeners.MQTT, c.Listeners.WebSocket
+	if b.ListenWebSocket == wordOff {
+		b.ListenWebSocket = ""
+	}
 	b.MaxConnections = c.Limits.MaxConnections
 	b.ConnectTimeout, b.WriteTimeout = c.Limits.ConnectTimeout, c.Limits.WriteTimeout
 	b.MaxParkedQueues = c.Sessions.MaxParkedConsumers

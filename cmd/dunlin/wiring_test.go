@@ -28,7 +28,7 @@ func startTestBroker(t *testing.T, c Config) broker {
 
 func TestAddressesAreThoseThatAccept(t *testing.T) {
 	at := startTestBroker(t, testConfig(t)).Addresses()
-	for _, address := range []string{at.MQTT, at.NATS} {
+	for _, address := range []string{at.MQTT, at.WebSocket, at.NATS} {
 		connection, err := net.Dial("tcp", address)
 		if err != nil {
 			t.Fatal(err)
@@ -39,9 +39,10 @@ func TestAddressesAreThoseThatAccept(t *testing.T) {
 	}
 }
 
-func TestNATSOffHasNoListener(t *testing.T) {
-	if got := startTestBroker(t, testConfig(t, override{"nats.listen", "off", "test"})).Addresses().NATS; got != "off" {
-		t.Errorf("NATS address %q, want off", got)
+func TestWhatIsOffHasNoListener(t *testing.T) {
+	at := startTestBroker(t, testConfig(t, override{"nats.listen", "off", "test"}, override{"listeners.ws", "off", "test"})).Addresses()
+	if at.NATS != "off" || at.WebSocket != "off" {
+		t.Errorf("NATS address %q, WebSocket address %q, want off", at.NATS, at.WebSocket)
 	}
 }
 
@@ -51,9 +52,9 @@ func TestTakenPortIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = l.Close() })
-	for _, name := range []string{"listeners.mqtt", "nats.listen"} {
+	for name, says := range map[string]string{"listeners.mqtt": "--mqtt-listen", "listeners.ws": "--ws-listen", "nats.listen": "choose another"} {
 		c := testConfig(t, override{name, l.Addr().String(), "test"})
-		assertRefused(t, c, l.Addr().String(), "in use")
+		assertRefused(t, c, l.Addr().String(), "in use", says)
 		startTestBroker(t, testConfig(t, override{"storage.data_dir", c.Storage.DataDir, "test"})) // nothing was left behind
 	}
 }

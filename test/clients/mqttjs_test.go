@@ -17,12 +17,18 @@ func mqttjs(t *testing.T, b *harness.Broker, v mqttcodec.Version, args ...string
 
 func mqttjsArgs(t *testing.T, b *harness.Broker, v mqttcodec.Version, args []string) []string {
 	t.Helper()
+	return mqttjsAt(t, "mqtt://"+b.MQTT, v, args)
+}
+
+// mqttjsAt is mqttjsArgs for any URL.
+func mqttjsAt(t *testing.T, url string, v mqttcodec.Version, args []string) []string {
+	t.Helper()
 	harness.Program(t, "node")
 	if _, err := os.Stat(filepath.Join("js", "node_modules", "mqtt")); err != nil {
 		harness.Missing(t, "MQTT.js: run npm ci in test/clients/js")
 	}
 	version := map[mqttcodec.Version]string{mqttcodec.V31: "3", mqttcodec.V311: "4", mqttcodec.V5: "5"}[v]
-	return append([]string{filepath.Join("js", "session.js"), "mqtt://" + b.MQTT, version}, args...)
+	return append([]string{filepath.Join("js", "session.js"), url, version}, args...)
 }
 
 // The same walk with MQTT.js: the session is there on return, with what it missed, with and without a new SUBSCRIBE.

@@ -24,6 +24,8 @@ const startLimit = 60 * time.Second
 type Broker struct {
 	// MQTT is the address of the MQTT listener, the same over restarts.
 	MQTT string
+	// WebSocket is the address of the WebSocket listener, empty when it is off.
+	WebSocket string
 	// NATS is the address of the NATS listener, empty when it is off.
 	NATS string
 	// DataDir is the data directory, as the broker names it in its ready line.
@@ -48,12 +50,16 @@ type Option func(*settings)
 
 type settings struct {
 	nats      bool
+	webSocket bool
 	noDataDir bool
 	set       []string
 }
 
 // WithNATS makes the broker listen for NATS clients too.
 func WithNATS() Option { return func(s *settings) { s.nats = true } }
+
+// WithWebSocket makes the broker listen for WebSocket clients too.
+func WithWebSocket() Option { return func(s *settings) { s.webSocket = true } }
 
 // Set sets a configuration key.
 func Set(key string, value any) Option {
@@ -72,11 +78,14 @@ func Start(t testing.TB, options ...Option) *Broker {
 		o(&s)
 	}
 	b := &Broker{t: t, dir: t.TempDir(), log: &logLines{}, MQTT: FreeAddress(t)}
-	natsListen := "off"
+	webSocketListen, natsListen := "off", "off"
+	if s.webSocket {
+		webSocketListen = FreeAddress(t)
+	}
 	if s.nats {
 		natsListen = FreeAddress(t)
 	}
-	b.args = []string{"serve", "--mqtt-listen", b.MQTT, "--nats-listen", natsListen}
+	b.args = []string{"serve", "--mqtt-listen", b.MQTT, "--ws-listen", webSocketListen, "--nats-listen", natsListen}
 	if !s.noDataDir {
 		b.args = append(b.args, "--data-dir", t.TempDir())
 	}
@@ -140,7 +149,7 @@ func (p *process) watch(stdout io.Reader, firstLine chan<- string) {
 	close(p.exited)
 }
 
-var readyLine = regexp.MustCompile(`^dunlin ready: mqtt (\S+), nats (\S+), data (.+)$`)
+var readyLine = regexp.MustCompile(`^dunlin ready: mqtt (\S+), ws (\S+), nats (\S+), data (.+)$`)
 
 func (b *Broker) becomeReady(firstLine <-chan string) error {
 	var line string
@@ -156,10 +165,13 @@ func (b *Broker) becomeReady(firstLine <-chan string) error {
 	if found[1] != b.MQTT {
 		return fmt.Errorf("ready line names mqtt %s, asked for %s", found[1], b.MQTT)
 	}
-	b.DataDir = found[3]
-	if b.NATS = found[2]; b.NATS == "off" {
+	if b.WebSocket = found[2]; b.WebSocket == "off" {
+		b.WebSocket = ""
+	}
+	if b.NATS = found[3]; b.NATS == "off" {
 		b.NATS = ""
 	}
+	b.DataDir = found[4]
 	return nil
 }
 

@@ -32,12 +32,14 @@ func TestStartFailsWithOneLine(t *testing.T) {
 		says string // part of the line
 	}{
 		{"MQTT port taken", []string{"--mqtt-listen", taken.Addr().String(), "--nats-listen", "off"}, taken.Addr().String()},
+		{"WebSocket port taken", []string{"--mqtt-listen", mqtt(), "--ws-listen", taken.Addr().String(), "--nats-listen", "off"}, "--ws-listen"},
 		{"NATS port taken", []string{"--mqtt-listen", mqtt(), "--nats-listen", taken.Addr().String()}, taken.Addr().String()},
 		{"data directory is a file", []string{"--data-dir", file, "--mqtt-listen", mqtt(), "--nats-listen", "off"}, file},
 		{"data directory cannot be made", []string{"--data-dir", "/proc/dunlin", "--mqtt-listen", mqtt(), "--nats-listen", "off"}, "/proc/dunlin"},
 		{"data directory in use", []string{"--data-dir", running.DataDir, "--mqtt-listen", mqtt(), "--nats-listen", "off"}, running.DataDir},
 		{"unknown key", []string{"--mqtt-listen", mqtt(), "--nats-listen", "off", "--set", "sessions.max_expirry=1h"}, "sessions.max_expiry"},
 		{"MQTT on all interfaces", []string{"--mqtt-listen", "0.0.0.0:0", "--nats-listen", "off"}, "--allow-anonymous"},
+		{"WebSocket on all interfaces", []string{"--mqtt-listen", mqtt(), "--ws-listen", "0.0.0.0:0", "--nats-listen", "off"}, "--allow-anonymous"},
 		{"NATS on all interfaces", []string{"--mqtt-listen", mqtt(), "--nats-listen", "0.0.0.0:0"}, "--allow-anonymous"},
 	}
 	for _, c := range cases {
