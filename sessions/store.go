@@ -128,3 +128,38 @@ type RetainedStore interface {
 	// Each visits all retained messages.
 	Each(ctx context.Context, visit func(Entry)) error
 }
+
+// SharedQueues are the durable consumers of shared subscriptions, one for each pair of share name and topic filter: a place
+// in the log that all members move together, and the messages that were taken and are not settled. (4.8.2) A queue is known
+// by its filter as subscribed, "$share/{ShareName}/{filter}". All methods are safe for concurrent use.
+type SharedQueues interface {
+	// Open makes a queue at the end of the log, or finds it as it was left. When it returns, every message that is appended
+	// from now on is in the queue.
+	Open(ctx context.Context, share string) (SharedQueue, error)
+	// Remove deletes a queue with all it holds; it is no error when there is none.
+	Remove(ctx context.Context, share string) error
+	// Each visits the filters of all queues.
+	Each(ctx context.Context, visit func(share string)) error
+}
+
+// SharedQueue is one shared subscription's queue, opened. Safe for concurrent use, but for Take, which one goroutine uses.
+// What Settle, Return and Renew say takes effect behind: a crash in between brings messages again. They never wait for an
+// answer, and pass over sequences that are not taken.
+type SharedQueue interface {
+	// Take waits a while for the next messages, at most max of about maxBytes together: those returned first, in log order,
+	// then what nobody has taken yet. None and no error: there was none. It may bring a message that was not renewed in time
+	// while its holder still has it, and messages that the filter does not match.
+	Take(ctx context.Context, max, maxBytes int) ([]Entry, error)
+	// Settle ends messages: they are not taken again.
+	Settle(sequences ...uint64)
+	// Return gives messages back, to be taken again before all others.
+	Return(sequences ...uint64)
+	// Renew keeps messages from being taken again for RenewWithin.
+	Renew(sequences ...uint64)
+	// Reclaim returns all that was taken and not settled, but for what keep says: its holders died. It is called before the
+	// first Take, and has taken effect when it returns.
+	Reclaim(ctx context.Context, keep func(sequence uint64) bool) error
+}
+
+// RenewWithin is how long a message that was taken from a SharedQueue stays away if it is not renewed.
+const RenewWithin = 30 * time.Second
