@@ -219,7 +219,7 @@ func (c *connection) connect(frame []byte) error {
 		}
 		packet.ClientID = "dunlin-" + rand.Text() // [MQTT-3.1.3-6]
 	}
-	if packet.Will != nil && !c.broker.cfg.Sessions.TopicFits(packet.Will.Topic) {
+	if packet.Will != nil && !c.broker.cfg.Sessions.TopicFits(packet.Will.Topic, true) {
 		c.refuse(mqttcodec.TopicNameInvalid)
 		return errRefused
 	}

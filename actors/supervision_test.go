@@ -13,7 +13,7 @@ import (
 
 // explosive makes the session actor panic that is asked to publish to the topic "boom".
 func explosive(cfg *Config) {
-	cfg.Sessions.TopicFits = func(topic string) bool {
+	cfg.Sessions.TopicFits = func(topic string, _ bool) bool {
 		if topic == "boom" {
 			explode()
 		}

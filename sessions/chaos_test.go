@@ -60,7 +60,7 @@ func newChaos(t *rapid.T) *chaos {
 	c.cfg.MaxKeepAlive = time.Duration(c.number(0, 2)) * time.Second
 	c.cfg.MaxExpiry = rapid.SampledFrom([]time.Duration{Never, time.Minute}).Draw(t, "max expiry")
 	c.cfg.DefaultExpiryV3 = time.Minute
-	c.cfg.TopicFits = func(topic string) bool { return len(topic) < 8 }
+	c.cfg.TopicFits = func(topic string, stored bool) bool { return len(topic) < 8 || !stored }
 	if err := c.cfg.Validate(); err != nil {
 		t.Fatal(err)
 	}

@@ -50,8 +50,9 @@ type Config struct {
 	MaxSubscriptions int
 	// BacklogMessages and BacklogBytes bound what a live session holds in memory beyond its send window.
 	BacklogMessages, BacklogBytes int
-	// TopicFits reports whether storage can hold a topic name or filter of this length and depth.
-	TopicFits func(topic string) bool
+	// TopicFits reports whether a topic name or filter is not too deep and, when it is to be stored, not too long for
+	// storage. What is not stored may be as long as MQTT allows.
+	TopicFits func(topic string, stored bool) bool
 }
 
 // DefaultConfig is the configuration of a node that was told nothing but its boot.
@@ -69,7 +70,7 @@ func DefaultConfig(boot string) Config {
 		MaxSubscriptions:  10_000,
 		BacklogMessages:   256,
 		BacklogBytes:      256 << 10,
-		TopicFits:         func(string) bool { return true },
+		TopicFits:         func(string, bool) bool { return true },
 	}
 }
 

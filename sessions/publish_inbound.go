@@ -65,12 +65,12 @@ func (s *Session) onPublish(now time.Time, p *mqttcodec.Publish, dst []Effect) [
 		before.counted = s.connection
 		return s.repeated(p.PacketID, before, dst) // [MQTT-4.3.3-10]
 	}
-	if reason := s.refusal(p.Topic); reason != mqttcodec.Success {
-		return s.refuse(now, p, reason, dst)
-	}
 	m := &Message{
 		Topic: p.Topic, Payload: p.Payload, QoS: p.QoS, Retain: p.Retain, Properties: p.Properties, PublishedAt: now,
 		Publisher: s.publisherTag(),
+	}
+	if reason := s.refusal(m); reason != mqttcodec.Success {
+		return s.refuse(now, p, reason, dst)
 	}
 	entry := pendingPublish{connection: s.connection, packetID: p.PacketID, message: m}
 	switch p.QoS {
@@ -105,12 +105,12 @@ func (s *Session) publisherTag() string {
 	return ""
 }
 
-// refusal is the reason why nobody may publish to a topic, or Success.
-func (s *Session) refusal(topic string) mqttcodec.ReasonCode {
+// refusal is the reason why nobody may publish to a message's topic, or Success.
+func (s *Session) refusal(m *Message) mqttcodec.ReasonCode {
 	switch {
-	case !s.cfg.TopicFits(topic):
+	case !s.cfg.TopicFits(m.Topic, s.throughLog(m)):
 		return mqttcodec.TopicNameInvalid
-	case strings.HasPrefix(topic, "$SYS/"), strings.HasPrefix(topic, "$share/"):
+	case strings.HasPrefix(m.Topic, "$SYS/"), strings.HasPrefix(m.Topic, "$share/"):
 		return mqttcodec.NotAuthorized // the server's own topics (4.7.2)
 	}
 	return mqttcodec.Success

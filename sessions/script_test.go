@@ -195,7 +195,7 @@ func (sc *script) configure(a args) {
 	c.BacklogMessages = a.int("backlog", c.BacklogMessages)
 	c.BacklogBytes = a.int("backlog-bytes", c.BacklogBytes)
 	if limit := a.int("max-topic", 0); limit > 0 {
-		c.TopicFits = func(topic string) bool { return len(topic) <= limit }
+		c.TopicFits = func(topic string, stored bool) bool { return len(topic) <= limit || !stored }
 	}
 	if err := c.Validate(); err != nil {
 		sc.printf("%v", err)

@@ -104,7 +104,7 @@ func (s *Session) grant(r mqttcodec.SubscriptionRequest, count int) mqttcodec.Re
 		return mqttcodec.TopicFilterInvalid // [MQTT-4.7.1-1]
 	case strings.HasPrefix(r.Filter, "$share/"):
 		return mqttcodec.SharedSubscriptionsNotAllowed // as CONNACK says
-	case !s.cfg.TopicFits(r.Filter):
+	case !s.cfg.TopicFits(r.Filter, true):
 		return mqttcodec.TopicFilterInvalid
 	case count > s.cfg.MaxSubscriptions, len(s.retained) > maxRetainedQueue:
 		return mqttcodec.QuotaExceeded

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/lithammer/fuzzysearch/fuzzy"
+
+	"dunlin/jetstream"
 )
 
 // key is one configuration key: the single place that says its name, default, bounds and meaning. The command line
@@ -185,9 +187,9 @@ var keys = []key{
 	},
 	{
 		name: "topics.max_length", preset: "2048",
-		meaning: "bytes of the NATS subject that a topic becomes, which is longer where characters are escaped",
-		// Above it the protocol line of NATS, 4,096 bytes, would have no room for an acknowledgement subject.
-		bind: func(c *Config) value { return intValue{to: &c.Topics.MaxLength, min: 16, max: 3072} },
+		meaning: "bytes of the NATS subject that the topic of a stored message becomes, which is longer where characters are " +
+			"escaped; at QoS 0, not retained and not queued, topics may be as long as MQTT allows",
+		bind: func(c *Config) value { return intValue{to: &c.Topics.MaxLength, min: 16, max: jetstream.MaxSubject} },
 	},
 }
 

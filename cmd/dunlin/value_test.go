@@ -24,7 +24,7 @@ func TestValuesTakeWhatTheySayAndNothingElse(t *testing.T) {
 		{"limits.max_packet", []string{"1KiB", "16MiB"}, []string{"1023", "17MiB", "auto"}},
 		{"limits.receive_maximum", []string{"1", "65535"}, []string{"0", "65536"}},
 		{"limits.max_keep_alive", []string{"0s", "65535s"}, []string{"1500ms", "65536s", "-1s"}},
-		{"topics.max_length", []string{"16", "3072"}, []string{"15", "3073"}},
+		{"topics.max_length", []string{"16", "2048"}, []string{"15", "2049"}},
 	} {
 		var config Config
 		v := findKey(c.key).bind(&config)

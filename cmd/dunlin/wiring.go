@@ -122,15 +122,18 @@ func brokerConfig(c Config) actors.Config {
 	s.MaxPacketSize = uint32(c.Limits.MaxPacket)
 	s.MaxKeepAlive = c.Limits.MaxKeepAlive
 	s.MaxSubscriptions = c.Limits.MaxSubscriptions
-	s.TopicFits = topicFits(min(c.Topics.MaxLength, jetstream.MaxSubject), c.Limits.MaxTopicLevels)
+	s.TopicFits = topicFits(c.Topics.MaxLength, c.Limits.MaxTopicLevels)
 	return b
 }
 
-// topicFits bounds topic names and filters by the length of the subject that they become, and by their levels.
-func topicFits(maxLength, maxLevels int) func(topic string) bool {
-	return func(topic string) bool {
-		const worst = len("=00") + 1 // what escaping can make of a byte
-		short := worst*(len(topic)+1) <= maxLength
-		return (short || len(jetstream.SubjectFromTopic(topic)) <= maxLength) && strings.Count(topic, "/") < maxLevels
+// topicFits bounds topic names and filters by their levels and, where they are stored, by the length of the subject
+// that they become.
+func topicFits(maxLength, maxLevels int) func(topic string, stored bool) bool {
+	const worst = len("=00") + 1 // what escaping can make of a byte
+	return func(topic string, stored bool) bool {
+		if strings.Count(topic, "/") >= maxLevels {
+			return false
+		}
+		return !stored || worst*(len(topic)+1) <= maxLength || len(jetstream.SubjectFromTopic(topic)) <= maxLength
 	}
 }
