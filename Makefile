@@ -56,7 +56,12 @@ lint: ## go vet, formatting, and the rules of .golangci.yml
 docs: ## update what the documentation says about configuration keys and flags
 	go test ./cmd/dunlin -run 'Doc' -rewrite
 
+.PHONY: conformance
+conformance: ## write docs/CONFORMANCE.md: which tests cite which clause; print the counts
+	go run ./test/conformance
+
 .PHONY: verify
-verify: lint ## what CI runs: lint, a slice of fuzzing, all tests with the race detector
+verify: lint ## what CI runs: lint, docs/CONFORMANCE.md as it must be, a slice of fuzzing, all tests with the race detector
+	go run ./test/conformance -check
 	$(MAKE) --no-print-directory fuzz FUZZTIME=30000x
 	$(MAKE) --no-print-directory race

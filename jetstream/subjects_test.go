@@ -147,7 +147,7 @@ func TestTopicTooLong(t *testing.T) {
 	})
 }
 
-// matches is MQTT's rule without that for "$". [MQTT-4.7.1-2] [MQTT-4.7.1-3]
+// matches is MQTT's rule without that for "$". [MQTT-4.7.1-1] [MQTT-4.7.1-2]
 func matches(filter, topic string) bool {
 	f, t := strings.Split(filter, "/"), strings.Split(topic, "/")
 	for i, level := range f {

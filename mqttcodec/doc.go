@@ -22,7 +22,7 @@
 //
 // What a peer sends wrong is a *ProtocolError with the reason code for the wire: 0x81 for bytes that have no meaning
 // (layout, UTF-8, reserved bits, a property that does not belong), 0x82 for values that are readable and forbidden.
-// Bare clause numbers are those of 5.0, [3.1.1 MQTT-x] those of 3.1.1.
+// Bare clause numbers are those of 5.0; those of 3.1.1 begin with the version.
 //
 // Topic names are checked by Decode. Topic filters are checked for UTF-8, U+0000 and length only: where wildcards and
 // share names stand is ValidateTopicFilter's, so that a SUBSCRIBE with one bad filter gets a SUBACK for each.

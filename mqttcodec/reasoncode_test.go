@@ -68,8 +68,8 @@ func TestReasonCodesBelongToThePacketsOfTheTable(t *testing.T) {
 
 func TestProtocolErrorNamesItsClause(t *testing.T) {
 	for want, err := range map[string]error{
-		"wrong":            &ProtocolError{Detail: "wrong"},
-		"wrong [MQTT-1-1]": &ProtocolError{Detail: "wrong", Clause: "MQTT-1-1"},
+		"wrong":                &ProtocolError{Detail: "wrong"},
+		"wrong [MQTT-3.1.2-3]": &ProtocolError{Detail: "wrong", Clause: "MQTT-3.1.2-3"},
 	} {
 		if err.Error() != want {
 			t.Errorf("got %q", err)

@@ -112,7 +112,7 @@ func (d *decoder) subscriptionOptions(filter string) SubscriptionOptions {
 	case b&optionReserved != 0:
 		d.fail(malformed("MQTT-3.8.3-5", "reserved subscription options"))
 	case o.QoS > 2:
-		d.fail(forbidden("", "requested QoS is 3")) // 3.8.3.1 [3.1.1 MQTT-3-8.3-4]
+		d.fail(forbidden("", "requested QoS is 3")) // 3.8.3.1 [3.1.1 MQTT-3.8.3-4]
 	case o.RetainHandling > RetainDoNotSend:
 		d.fail(forbidden("", "Retain Handling is 3")) // 3.8.3.1
 	case o.NoLocal && shared:

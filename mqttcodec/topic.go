@@ -51,7 +51,7 @@ func SharedFilter(s string) (group, filter string, ok bool) {
 	return group, filter, true
 }
 
-// MatchTopic reports whether a valid filter (without share name) matches a topic name. [MQTT-4.7.1-2] [MQTT-4.7.1-3]
+// MatchTopic reports whether a valid filter (without share name) matches a topic name. [MQTT-4.7.1-1] [MQTT-4.7.1-2]
 func MatchTopic(filter, topic string) bool {
 	if strings.HasPrefix(topic, "$") && (strings.HasPrefix(filter, "+") || strings.HasPrefix(filter, "#")) {
 		return false // [MQTT-4.7.2-1]

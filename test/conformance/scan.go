@@ -1,0 +1,131 @@
+package main
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// scriptFolders hold scripts, each of which is a test.
+var scriptFolders = []string{"sessions/testdata/", "test/wire/testdata/"}
+
+// scan finds every citation in the repository's Go sources and scripts, in the order of the files.
+func scan(root string) ([]citation, error) {
+	var found []citation
+	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if entry.IsDir() {
+			if name := entry.Name(); path != root && (strings.HasPrefix(name, ".") || name == "node_modules" || name == "tools") {
+				return filepath.SkipDir
+			}
+			return nil
+		}
+		file, err := filepath.Rel(root, path)
+		if err != nil {
+			return err
+		}
+		file = filepath.ToSlash(file)
+		var in []citation
+		switch {
+		case strings.HasPrefix(file, "test/conformance/"): // this program's own examples cite nothing
+		case strings.HasSuffix(file, ".go"):
+			in, err = scanGo(path, file)
+		case isScript(file):
+			in, err = scanScript(path, file)
+		}
+		found = append(found, in...)
+		return err
+	})
+	return found, err
+}
+
+func isScript(file string) bool {
+	if !strings.HasSuffix(file, ".txt") {
+		return false
+	}
+	for _, folder := range scriptFolders {
+		if strings.HasPrefix(file, folder) {
+			return true
+		}
+	}
+	return false
+}
+
+// scanGo finds the citations in comments, and the clauses that string literals are: errors name the clause they obey.
+func scanGo(path, file string) ([]citation, error) {
+	files := token.NewFileSet()
+	parsed, err := parser.ParseFile(files, path, nil, parser.ParseComments|parser.SkipObjectResolution)
+	if err != nil {
+		return nil, err
+	}
+	var found []citation
+	for _, group := range parsed.Comments {
+		of := test{}
+		if name := testAround(parsed, group.Pos()); name != "" && strings.HasSuffix(file, "_test.go") {
+			of = test{name: name, file: file}
+		}
+		for _, comment := range group.List {
+			found = append(found, citationsIn(comment.Text, file, files.Position(comment.Pos()).Line, of)...)
+		}
+	}
+	ast.Inspect(parsed, func(node ast.Node) bool {
+		literal, isLiteral := node.(*ast.BasicLit)
+		if !isLiteral || literal.Kind != token.STRING {
+			return true
+		}
+		if text, err := strconv.Unquote(literal.Value); err == nil && bare.MatchString(text) {
+			found = append(found, citationsIn("["+text+"]", file, files.Position(literal.Pos()).Line, test{})...)
+		}
+		return true
+	})
+	return found, nil
+}
+
+// testAround is the name of the test function that has a position in its doc comment or body, if there is one.
+func testAround(file *ast.File, at token.Pos) string {
+	for _, declared := range file.Decls {
+		function, isFunction := declared.(*ast.FuncDecl)
+		if !isFunction || function.Recv != nil || !isTest(function.Name.Name) {
+			continue
+		}
+		start := function.Pos()
+		if function.Doc != nil {
+			start = function.Doc.Pos()
+		}
+		if start <= at && at < function.End() {
+			return function.Name.Name
+		}
+	}
+	return ""
+}
+
+func isTest(name string) bool {
+	return name != "TestMain" && (strings.HasPrefix(name, "Test") || strings.HasPrefix(name, "Fuzz"))
+}
+
+// scanScript finds the citations of a script. Those in its head comment, before the first command, are what it tests.
+func scanScript(path, file string) ([]citation, error) {
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	var found []citation
+	of := test{name: strings.TrimSuffix(filepath.Base(file), ".txt"), file: file}
+	for i, line := range strings.Split(string(content), "\n") {
+		if !strings.HasPrefix(line, "#") {
+			if line != "" {
+				of = test{}
+			}
+			continue
+		}
+		found = append(found, citationsIn(line, file, i+1, of)...)
+	}
+	return found, nil
+}
