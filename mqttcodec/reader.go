@@ -72,6 +72,16 @@ func (r *Reader) SetVersion(v Version) { r.version = v }
 // ReadPacket reads the next packet, which is the caller's to keep. The packet's size is checked before memory is
 // reserved for it. At the end of the stream the error is io.EOF, within a packet io.ErrUnexpectedEOF.
 func (r *Reader) ReadPacket() (Packet, error) {
+	frame, err := r.ReadFrame()
+	if err != nil {
+		return nil, err
+	}
+	return Decode(r.version, frame)
+}
+
+// ReadFrame is ReadPacket for who wants to see the bytes too: it reads the frame of the next packet and leaves it to
+// Decode.
+func (r *Reader) ReadFrame() ([]byte, error) {
 	length, err := r.frameLength()
 	if err != nil {
 		return nil, err
@@ -80,7 +90,7 @@ func (r *Reader) ReadPacket() (Packet, error) {
 	if _, err := io.ReadFull(r.r, frame); err != nil {
 		return nil, unexpected(err)
 	}
-	return Decode(r.version, frame)
+	return frame, nil
 }
 
 // frameLength looks at the next packet's fixed header without waiting for a byte more than it has.

@@ -25,6 +25,9 @@ type Raw struct {
 	version mqttcodec.Version
 	reader  *mqttcodec.Reader
 	buffer  []byte
+	// byteByByte: each byte is written by itself; unsent is what TrySendFirst left for TrySendRest.
+	byteByByte bool
+	unsent     []byte
 }
 
 // Dial opens a connection to the broker and sends nothing yet.
@@ -100,24 +103,13 @@ func (r *Raw) TrySend(packets ...mqttcodec.Packet) error {
 			return err
 		}
 	}
-	_, err := r.conn.Write(r.buffer)
-	return err
-}
-
-// SendBytes writes what the codec would not.
-func (r *Raw) SendBytes(bytes ...byte) {
-	r.t.Helper()
-	if _, err := r.conn.Write(bytes); err != nil {
-		r.t.Fatalf("send: %v", err)
-	}
+	return r.TrySendBytes(r.buffer)
 }
 
 // TryRead reads the next packet.
 func (r *Raw) TryRead() (mqttcodec.Packet, error) {
-	if err := r.conn.SetReadDeadline(time.Now().Add(Patience)); err != nil {
-		return nil, err
-	}
-	return r.reader.ReadPacket()
+	_, p, err := r.TryReadFrame()
+	return p, err
 }
 
 // Read reads the next packet, which must come.
@@ -150,7 +142,7 @@ func (r *Raw) ExpectClosed() []mqttcodec.Packet {
 		switch {
 		case err == nil:
 			before = append(before, p)
-		case closed(err):
+		case Closed(err):
 			return before
 		default:
 			r.t.Fatalf("the connection was not closed: %v", err)
@@ -158,8 +150,8 @@ func (r *Raw) ExpectClosed() []mqttcodec.Packet {
 	}
 }
 
-// closed reports whether a read failed because the other side has closed.
-func closed(err error) bool {
+// Closed reports whether a read failed because the other side has closed.
+func Closed(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, net.ErrClosed)
 }
 
