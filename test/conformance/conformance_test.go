@@ -87,6 +87,7 @@ func TestReserved(t *testing.T) {
 		1, // [MQTT-3.1.2-3]
 		2, // [MQTT-3.1.2-3]
 	} {
+		expect("MQTT-3.1.2-20")
 	}
 }
 
@@ -105,6 +106,7 @@ func TestMain(m *testing.M) {}
 	}
 	want := map[string][]test{
 		"MQTT-3.1.2-3":       {{"TestReserved", "a/a_test.go"}, {"connect", "sessions/testdata/connect.txt"}},
+		"MQTT-3.1.2-20":      {{"TestReserved", "a/a_test.go"}},
 		"3.1.1 MQTT-3.1.2-3": {{"TestReserved", "a/a_test.go"}},
 		"case 9":             {{"reserve", "test/wire/testdata/deep/reserve.txt"}},
 	}

@@ -8,8 +8,9 @@
 //	[case 36]             a hard case
 //
 // A citation counts for a test when it stands in the doc comment of the test function, in a comment inside the function,
-// or in the head comment of a script that is a test. Anywhere else it counts for nothing, but a clause that is in no
-// catalogue is an error wherever it stands: in tests, in the product's sources and in the clauses its errors name.
+// or in the head comment of a script that is a test; and so does the clause that a test function expects an error to name.
+// Anywhere else it counts for nothing, but a clause that is in no catalogue is an error wherever it stands: in tests, in
+// the product's sources and in the clauses its errors name.
 //
 //	go run ./test/conformance          writes docs/CONFORMANCE.md and prints the counts
 //	go run ./test/conformance -check   fails when docs/CONFORMANCE.md is not what would be written

@@ -58,7 +58,8 @@ func isScript(file string) bool {
 	return false
 }
 
-// scanGo finds the citations in comments, and the clauses that string literals are: errors name the clause they obey.
+// scanGo finds the citations in comments, and the clauses that string literals are: errors name the clause they obey, and
+// tests ask them for it.
 func scanGo(path, file string) ([]citation, error) {
 	files := token.NewFileSet()
 	parsed, err := parser.ParseFile(files, path, nil, parser.ParseComments|parser.SkipObjectResolution)
@@ -66,13 +67,16 @@ func scanGo(path, file string) ([]citation, error) {
 		return nil, err
 	}
 	var found []citation
-	for _, group := range parsed.Comments {
+	cite := func(text string, at token.Pos) {
 		of := test{}
-		if name := testAround(parsed, group.Pos()); name != "" && strings.HasSuffix(file, "_test.go") {
+		if name := testAround(parsed, at); name != "" && strings.HasSuffix(file, "_test.go") {
 			of = test{name: name, file: file}
 		}
+		found = append(found, citationsIn(text, file, files.Position(at).Line, of)...)
+	}
+	for _, group := range parsed.Comments {
 		for _, comment := range group.List {
-			found = append(found, citationsIn(comment.Text, file, files.Position(comment.Pos()).Line, of)...)
+			cite(comment.Text, comment.Pos())
 		}
 	}
 	ast.Inspect(parsed, func(node ast.Node) bool {
@@ -81,7 +85,7 @@ func scanGo(path, file string) ([]citation, error) {
 			return true
 		}
 		if text, err := strconv.Unquote(literal.Value); err == nil && bare.MatchString(text) {
-			found = append(found, citationsIn("["+text+"]", file, files.Position(literal.Pos()).Line, test{})...)
+			cite("["+text+"]", literal.Pos())
 		}
 		return true
 	})
