@@ -219,10 +219,6 @@ func (c *connection) connect(frame []byte) error {
 		}
 		packet.ClientID = "dunlin-" + rand.Text() // [MQTT-3.1.3-6]
 	}
-	if packet.Will != nil && !c.broker.cfg.Sessions.TopicFits(packet.Will.Topic, true) {
-		c.refuse(mqttcodec.TopicNameInvalid)
-		return errRefused
-	}
 	c.broker.directory.connect(c, &attach{connection: c, packet: packet, assigned: assigned})
 	return nil
 }

@@ -13,6 +13,8 @@ func (a *sessionActor) perform(effect sessions.Effect) {
 	switch e := effect.(type) {
 	case sessions.Send:
 		a.send(e)
+	case sessions.Refuse:
+		a.refuse(e)
 	case sessions.Close:
 		a.closeConnection(e)
 	case sessions.Persist:
@@ -77,6 +79,16 @@ func (a *sessionActor) send(e sessions.Send) {
 	}
 	a.packets = append(a.packets, e.Packet)
 	a.bytes += size
+}
+
+// refuse turns away the connection that a CONNECT being handled came on. The one that the session has stays.
+func (a *sessionActor) refuse(e sessions.Refuse) {
+	if a.next == nil || a.next.id != e.Connection {
+		return
+	}
+	a.log.Info("client refused", "connection", e.Connection, "reason", e.Reason, "err", e.Err)
+	a.next.refuse(e.Reason)
+	a.next = nil
 }
 
 func (a *sessionActor) closeConnection(e sessions.Close) {

@@ -53,6 +53,9 @@ type Config struct {
 	// TopicFits reports whether a topic name or filter is not too deep and, when it is to be stored, not too long for
 	// storage. What is not stored may be as long as MQTT allows.
 	TopicFits func(topic string, stored bool) bool
+	// PermissionsOf is what the owner of a stored session may do while no client of it is there, for the will that is still
+	// to be published. It must not wait for anything. With nil, what was allowed when the client connected is.
+	PermissionsOf func(principal, clientID string) Permissions
 }
 
 // DefaultConfig is the configuration of a node that was told nothing but its boot.

@@ -1,7 +1,7 @@
 package sessions
 
 import (
-	"errors"
+	"fmt"
 	"math"
 	"time"
 
@@ -10,9 +10,8 @@ import (
 
 // onConnect lets a client in, in place of the one that was there. CONNACK goes out once the claim is durable.
 func (s *Session) onConnect(now time.Time, in Connect, dst []Effect) []Effect {
-	if s.stalled && len(s.pending) >= maxStalled {
-		return append(dst, Send{Connection: in.Connection, Packet: &mqttcodec.Connack{Reason: mqttcodec.ServerUnavailable}},
-			Close{Connection: in.Connection, Reason: mqttcodec.ServerUnavailable, Err: errStalled})
+	if err := s.connectRefusal(now, in); err != nil {
+		return append(dst, Refuse{Connection: in.Connection, Reason: connackReason(reasonOf(err)), Err: err})
 	}
 	if s.connection != 0 {
 		// The old connection ends first, with its will and, if it had no expiry, its session. [MQTT-3.1.4-3]
@@ -38,6 +37,7 @@ func (s *Session) onConnect(now time.Time, in Connect, dst []Effect) []Effect {
 	p := in.Packet
 	s.nonce = in.Nonce
 	s.version = p.Version
+	s.identity = in.Identity
 	s.will = cloneWill(p.Will)
 	s.expiry = s.grantedExpiry(p)
 	s.journalLazy = s.journalLazy && s.expiry > 0
@@ -61,11 +61,29 @@ func (s *Session) onConnect(now time.Time, in Connect, dst []Effect) []Effect {
 	return s.admit(now, dst)
 }
 
+// connectRefusal is why a client is not let in, nil when it is. Whoever is there does not notice. A will that the client may
+// not publish is told it at once: when it is due there is nobody to tell.
+func (s *Session) connectRefusal(now time.Time, in Connect) error {
+	if s.stalled && len(s.pending) >= maxStalled {
+		return errStalled
+	}
+	if s.belongsToAnother(now, in.Identity.Principal) {
+		return &mqttcodec.ProtocolError{Reason: mqttcodec.NotAuthorized, Detail: "the session belongs to another principal"}
+	}
+	if w := in.Packet.Will; w != nil {
+		reason, _ := s.publishRefusal(&in.Identity, s.willMessage(now, w))
+		if reason != mqttcodec.Success {
+			return &mqttcodec.ProtocolError{Reason: reason, Detail: "the client may not publish its will"}
+		}
+	}
+	return nil
+}
+
 // maxStalled is how many messages of former connections may wait for a storage that is away; while more do, the client is
 // not let in again.
 const maxStalled = 4096
 
-var errStalled = errors.New("messages of former connections wait for storage")
+var errStalled = fmt.Errorf("messages of former connections wait: %w", ErrUnavailable)
 
 // unclaimed is the claim of a CONNECT that waits for something else first: writes of before do not let it in.
 const unclaimed = math.MaxUint64

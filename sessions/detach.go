@@ -227,9 +227,12 @@ func (s *Session) willDue() time.Time {
 func (s *Session) fireWill(now time.Time, dst []Effect) []Effect {
 	w := s.will
 	s.will = nil
-	m := &Message{
-		Topic: w.Topic, Payload: w.Payload, QoS: w.QoS, Retain: w.Retain, Properties: w.Properties, PublishedAt: now,
-		Publisher: s.publisherTag(),
+	m := s.willMessage(now, w)
+	if reason, drop := s.publishRefusal(&s.identity, m); reason != mqttcodec.Success {
+		if s.expiry > 0 { // it was allowed when the client connected, and is not any more
+			s.record.want()
+		}
+		return append(dst, Drop{Reason: drop, Count: 1})
 	}
 	if s.throughLog(m) {
 		s.firing = w
@@ -239,6 +242,14 @@ func (s *Session) fireWill(now time.Time, dst []Effect) []Effect {
 		s.record.want()
 	}
 	return append(dst, Route{Message: m})
+}
+
+// willMessage is a will as the message that it becomes.
+func (s *Session) willMessage(now time.Time, w *mqttcodec.Will) *Message {
+	return &Message{
+		Topic: w.Topic, Payload: w.Payload, QoS: w.QoS, Retain: w.Retain, Properties: w.Properties, PublishedAt: now,
+		Publisher: s.publisherTag(),
+	}
 }
 
 // onWillStored: the will is in the log; now the record may forget it.

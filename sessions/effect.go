@@ -17,6 +17,14 @@ type Send struct {
 	Packet     mqttcodec.Packet
 }
 
+// Refuse answers a CONNECT that is not taken with CONNACK, and closes its network connection. The session, and the
+// connection that it may have, are not concerned.
+type Refuse struct {
+	Connection ConnectionID
+	Reason     mqttcodec.ReasonCode
+	Err        error
+}
+
 // Close ends the network connection, after what was sent before.
 type Close struct {
 	Connection ConnectionID
@@ -124,10 +132,13 @@ const (
 	DropTrimmed      DropReason = "trimmed"          // gone from the log before it was delivered
 	DropNotStored    DropReason = "not_stored"       // QoS 0 (retained, or queued) that storage refused
 	DropRefused      DropReason = "refused"          // a topic that nobody may publish to
+	DropMayNotSend   DropReason = "publish_denied"   // the client may not publish it
+	DropMayNotRead   DropReason = "receive_denied"   // the client may not be sent it, though it is subscribed
 	DropReplaced     DropReason = "log_replaced"     // in flight from a log that was cut or made anew
 )
 
 func (Send) effect()               {}
+func (Refuse) effect()             {}
 func (Close) effect()              {}
 func (Persist) effect()            {}
 func (Route) effect()              {}

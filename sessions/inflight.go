@@ -158,10 +158,10 @@ func (s *Session) sendAssigned(now time.Time, dst []Effect) ([]Effect, bool) {
 		}
 		p := s.publishPacket(now, o.entry.Message, o.qos, o.retained || o.retain, o.identifiers)
 		p.PacketID, p.Duplicate = o.packetID, o.sent
-		if s.tooLarge(p) { // for this connection: an earlier one took larger packets
+		if why := s.undeliverable(p); why != "" { // to this connection: an earlier one took larger packets, or might read it
 			s.finish(i)
 			i--
-			dst = append(dst, Drop{Reason: DropTooLarge, Count: 1})
+			dst = append(dst, Drop{Reason: why, Count: 1})
 			continue
 		}
 		dst = s.sendOutbound(o, p, dst)
@@ -210,8 +210,8 @@ func (s *Session) deliver(now time.Time, d delivery, dst []Effect) (_ []Effect, 
 	if d.qos > 0 {
 		p.PacketID = 1 // any: the size is the same
 	}
-	if s.tooLarge(p) {
-		return append(dst, Drop{Reason: DropTooLarge, Count: 1}), true
+	if why := s.undeliverable(p); why != "" {
+		return append(dst, Drop{Reason: why, Count: 1}), true
 	}
 	if d.qos == 0 {
 		return s.send(p, dst), true
@@ -238,13 +238,19 @@ func (s *Session) deliver(now time.Time, d delivery, dst []Effect) (_ []Effect, 
 	return dst, true
 }
 
-// tooLarge reports whether the client takes no packet of this size: it goes as if it had been delivered. [MQTT-3.1.2-25]
-func (s *Session) tooLarge(p *mqttcodec.Publish) bool {
-	if s.clientMaxPacket == 0 {
-		return false
+// undeliverable is why the client cannot be sent a message, empty when it can. What cannot goes as if it had been
+// delivered: the client takes no packet of this size [MQTT-3.1.2-25], or may not read the topic.
+func (s *Session) undeliverable(p *mqttcodec.Publish) DropReason {
+	if !s.identity.mayReceive(p.Topic) {
+		return DropMayNotRead
 	}
-	n, err := mqttcodec.Size(s.version, p)
-	return err != nil || n > int(s.clientMaxPacket)
+	if s.clientMaxPacket == 0 {
+		return ""
+	}
+	if n, err := mqttcodec.Size(s.version, p); err != nil || n > int(s.clientMaxPacket) {
+		return DropTooLarge
+	}
+	return ""
 }
 
 func (s *Session) inflightIndex(id uint16) int {

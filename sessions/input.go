@@ -14,10 +14,11 @@ type Input interface{ input() }
 // ConnectionID tells the connections of a node apart; 0 is none.
 type ConnectionID uint64
 
-// Connect: a client asks for this session. Its CONNECT is well formed and its client allowed to.
+// Connect: a client asks for this session. Its CONNECT is well formed, and the client is who it says.
 type Connect struct {
 	Connection ConnectionID
 	Packet     *mqttcodec.Connect
+	Identity   Identity
 	// Assigned: the client identifier was made by us. [MQTT-3.1.3-6]
 	Assigned bool
 	// Nonce is unique to this CONNECT. It becomes the incarnation of the session if the CONNECT makes a new one.

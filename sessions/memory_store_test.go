@@ -166,7 +166,7 @@ func showRecord(data []byte, now time.Time) string {
 		return err.Error()
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "owner=%s incarnation=%s", r.Owner, r.Incarnation)
+	fmt.Fprintf(&b, "owner=%s incarnation=%s%s", r.Owner, r.Incarnation, optional(" principal", r.Principal))
 	if r.ExpirySeconds == math.MaxUint32 {
 		b.WriteString(" expiry=never")
 	} else {

@@ -69,8 +69,8 @@ func (s *Session) onPublish(now time.Time, p *mqttcodec.Publish, dst []Effect) [
 		Topic: p.Topic, Payload: p.Payload, QoS: p.QoS, Retain: p.Retain, Properties: p.Properties, PublishedAt: now,
 		Publisher: s.publisherTag(),
 	}
-	if reason := s.refusal(m); reason != mqttcodec.Success {
-		return s.refuse(now, p, reason, dst)
+	if reason, drop := s.publishRefusal(&s.identity, m); reason != mqttcodec.Success {
+		return s.refuse(now, p, reason, append(dst, Drop{Reason: drop, Count: 1}))
 	}
 	entry := pendingPublish{connection: s.connection, packetID: p.PacketID, message: m}
 	switch p.QoS {
@@ -105,21 +105,22 @@ func (s *Session) publisherTag() string {
 	return ""
 }
 
-// refusal is the reason why nobody may publish to a message's topic, or Success.
-func (s *Session) refusal(m *Message) mqttcodec.ReasonCode {
+// publishRefusal is why a client may not publish a message, and how that is counted, or Success.
+func (s *Session) publishRefusal(who *Identity, m *Message) (mqttcodec.ReasonCode, DropReason) {
 	switch {
 	case !s.cfg.TopicFits(m.Topic, s.throughLog(m)):
-		return mqttcodec.TopicNameInvalid
+		return mqttcodec.TopicNameInvalid, DropRefused
 	case strings.HasPrefix(m.Topic, "$SYS/"), strings.HasPrefix(m.Topic, "$share/"):
-		return mqttcodec.NotAuthorized // the server's own topics (4.7.2)
+		return mqttcodec.NotAuthorized, DropRefused // the server's own topics (4.7.2)
+	case !who.mayPublish(m):
+		return mqttcodec.NotAuthorized, DropMayNotSend
 	}
-	return mqttcodec.Success
+	return mqttcodec.Success, ""
 }
 
 // refuse answers a PUBLISH that is not taken. Before 5.0 there is no negative answer: the message is acknowledged and
 // dropped. [3.1.1 MQTT-3.3.5-2]
 func (s *Session) refuse(now time.Time, p *mqttcodec.Publish, reason mqttcodec.ReasonCode, dst []Effect) []Effect {
-	dst = append(dst, Drop{Reason: DropRefused, Count: 1})
 	if p.QoS == 0 {
 		return dst
 	}

@@ -9,8 +9,8 @@ import (
 	"dunlin/mqttcodec"
 )
 
-// recordFormat is the version of the record's encoding.
-const recordFormat = 1
+// recordFormat is the version of the record's encoding. Version 1 had no principal: its sessions are of anonymous clients.
+const recordFormat = 2
 
 // Record is the durable document that says that a session exists, and what it is. It is JSON, so that plain NATS
 // tools show it.
@@ -23,8 +23,10 @@ type Record struct {
 	Owner string `json:"owner"`
 	Epoch uint64 `json:"epoch,omitempty"`
 	// Nonce is that of the CONNECT which claimed it.
-	Nonce    string            `json:"nonce"`
-	Protocol mqttcodec.Version `json:"protocol"`
+	Nonce string `json:"nonce"`
+	// Principal owns the session, empty for an anonymous client.
+	Principal string            `json:"principal,omitempty"`
+	Protocol  mqttcodec.Version `json:"protocol"`
 	// ExpirySeconds is the Session Expiry Interval in force; 4294967295 never passes. [MQTT-3.1.2-23]
 	ExpirySeconds uint32 `json:"expiry_seconds"`
 	// DetachedAt is when the connection ended; absent while there is one, or after a crash.
@@ -56,8 +58,8 @@ func DecodeRecord(b []byte) (*Record, error) {
 	if err := json.Unmarshal(b, &r); err != nil {
 		return nil, fmt.Errorf("session record: %w", err)
 	}
-	if r.Format != recordFormat {
-		return nil, fmt.Errorf("session record has format %d, this version reads %d", r.Format, recordFormat)
+	if r.Format < 1 || r.Format > recordFormat {
+		return nil, fmt.Errorf("session record has format %d, this version reads up to %d", r.Format, recordFormat)
 	}
 	if r.ClientID == "" || r.Incarnation == "" {
 		return nil, fmt.Errorf("session record without client identifier or incarnation")
@@ -100,6 +102,7 @@ func (s *Session) encodeRecord() []byte {
 		Owner:         s.cfg.Boot,
 		Epoch:         s.epoch,
 		Nonce:         s.nonce,
+		Principal:     s.identity.Principal,
 		Protocol:      s.version,
 		ExpirySeconds: expirySeconds(s.expiry),
 		Will:          s.will,

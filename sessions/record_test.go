@@ -14,7 +14,7 @@ import (
 
 // recordExample is a record as plain NATS tools show it.
 const recordExample = `{
-	"format": 1, "client_id": "c", "incarnation": "n1", "owner": "boot1", "epoch": 12, "nonce": "n7", "protocol": 5,
+	"format": 2, "client_id": "c", "incarnation": "n1", "owner": "boot1", "epoch": 12, "nonce": "n7", "principal": "alice", "protocol": 5,
 	"expiry_seconds": 60, "detached_at": "2026-01-01T00:00:10Z",
 	"subscriptions": [
 		{"filter": "a/#", "qos": 1, "no_local": true, "retain_as_published": true, "retain_handling": 2, "identifier": 9,
@@ -31,7 +31,7 @@ func TestRecordReadsAsItStands(t *testing.T) {
 	}
 	left := start.Add(10 * time.Second)
 	want := &Record{
-		Format: 1, ClientID: "c", Incarnation: "n1", Owner: "boot1", Epoch: 12, Nonce: "n7", Protocol: mqttcodec.V5,
+		Format: 2, ClientID: "c", Incarnation: "n1", Owner: "boot1", Epoch: 12, Nonce: "n7", Principal: "alice", Protocol: mqttcodec.V5,
 		ExpirySeconds: 60, DetachedAt: &left,
 		Subscriptions: []Subscription{
 			{
@@ -69,12 +69,22 @@ func TestRecordComesBackAsItWent(t *testing.T) {
 	}
 }
 
+// A record of before principals is that of an anonymous client.
+func TestRecordOfFormat1IsAnonymous(t *testing.T) {
+	old := strings.Replace(strings.Replace(recordExample, `"format": 2`, `"format": 1`, 1), `"principal": "alice", `, "", 1)
+	cfg := DefaultConfig("boot1")
+	s, err := Restore(&cfg, Stored{ClientID: "c", Record: []byte(old)}, Recovery{Now: start})
+	if err != nil || s.identity.Principal != "" || len(s.subs.list) != 2 {
+		t.Fatalf("%+v, %v", s, err)
+	}
+}
+
 func TestDamagedRecordIsRefused(t *testing.T) {
 	for claim, data := range map[string]string{
 		"nothing":                "",
 		"not JSON":               "x",
 		"half of it":             recordExample[:len(recordExample)/2],
-		"a format of the future": strings.Replace(recordExample, `"format": 1`, `"format": 2`, 1),
+		"a format of the future": strings.Replace(recordExample, `"format": 2`, `"format": 3`, 1),
 		"no format":              strings.Replace(recordExample, `"format"`, `"formal"`, 1),
 		"no client identifier":   strings.Replace(recordExample, `"client_id"`, `"client"`, 1),
 		"no incarnation":         strings.Replace(recordExample, `"n1"`, `""`, 1),

@@ -28,6 +28,10 @@ func Restore(cfg *Config, stored Stored, recovery Recovery) (*Session, error) {
 	s := New(cfg, r.ClientID, stored)
 	s.record.stored = true
 	s.incarnation, s.epoch, s.nonce, s.version = r.Incarnation, r.Epoch, r.Nonce, r.Protocol
+	s.identity.Principal = r.Principal
+	if cfg.PermissionsOf != nil {
+		s.identity.Permissions = cfg.PermissionsOf(r.Principal, r.ClientID)
+	}
 	s.expiry = cfg.storedExpiry(r)
 	s.will = r.Will
 	s.foreign = r.Owner != cfg.Boot || r.DetachedAt == nil || len(recovery.IDs) > 0

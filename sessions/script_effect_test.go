@@ -17,6 +17,8 @@ func (sc *script) show(e Effect) string {
 			sc.t.Errorf("%s: %v", text, err)
 		}
 		return "send " + text + sc.ofOld(e.Connection)
+	case Refuse:
+		return "refuse" + hex(" reason", e.Reason) + showErr(e.Err) + sc.ofOld(e.Connection)
 	case Close:
 		return "close" + hex(" reason", e.Reason) + showErr(e.Err) + sc.ofOld(e.Connection)
 	case Persist:

@@ -110,6 +110,7 @@ var timerNames = [timers]string{"keep-alive", "will", "expiry", "persist-retry",
 func (sc *script) input(a args) bool {
 	switch a.cmd {
 	// connect clean-start=false expiry=60 receive-maximum=2 will-topic=w will-qos=1 will-delay=5
+	// connect principal=alice limited
 	case "connect":
 		sc.connect(a)
 	// packet PUBLISH id=1 qos=1 topic=a/b payload=x
@@ -181,7 +182,7 @@ func (sc *script) connect(a args) {
 		}
 	}
 	sc.step(Connect{
-		Connection: sc.connection, Packet: p, Assigned: a.has("assigned"),
+		Connection: sc.connection, Packet: p, Identity: sc.identity(a), Assigned: a.has("assigned"),
 		Nonce: fmt.Sprintf("n%d", sc.connects), Head: sc.store.handed,
 	})
 }

@@ -50,12 +50,14 @@ type script struct {
 	// timers are those armed; the zero time is none.
 	timers [timers]time.Time
 	out    strings.Builder
+	// denied is what clients with permissions may not do.
+	denied *denied
 	// batching: no Flush after a Step.
 	batching bool
 }
 
 func newScript() *script {
-	sc := &script{cfg: DefaultConfig("boot1"), now: start, boots: 1, versions: map[ConnectionID]mqttcodec.Version{}}
+	sc := &script{cfg: DefaultConfig("boot1"), now: start, boots: 1, versions: map[ConnectionID]mqttcodec.Version{}, denied: &denied{}}
 	sc.s = New(&sc.cfg, "c", Stored{})
 	return sc
 }
@@ -139,6 +141,9 @@ func (sc *script) control(a args) bool {
 	// config send-window=2 max-queued=5 overflow=drop_newest
 	case "config": // before the first connect
 		sc.configure(a)
+	// deny publish=(a/#) subscribe=(b) receive=(c) retain=(d)
+	case "deny":
+		sc.deny(a)
 	// advance 5s
 	case "advance": // time passes; timers fire when they come due
 		sc.advance(a)
@@ -194,6 +199,9 @@ func (sc *script) configure(a args) {
 	c.MaxSubscriptions = a.int("max-subscriptions", c.MaxSubscriptions)
 	c.BacklogMessages = a.int("backlog", c.BacklogMessages)
 	c.BacklogBytes = a.int("backlog-bytes", c.BacklogBytes)
+	if a.has("permissions-of") {
+		c.PermissionsOf = func(string, string) Permissions { return sc.denied }
+	}
 	if limit := a.int("max-topic", 0); limit > 0 {
 		c.TopicFits = func(topic string, stored bool) bool { return len(topic) <= limit || !stored }
 	}

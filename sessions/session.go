@@ -49,10 +49,12 @@ type Session struct {
 	epoch       uint64
 	nonce       string
 	version     mqttcodec.Version
-	expiry      time.Duration
-	detachedAt  time.Time
-	subs        subscriptions
-	will        *mqttcodec.Will
+	// identity is that of the last client; its principal owns the session.
+	identity   Identity
+	expiry     time.Duration
+	detachedAt time.Time
+	subs       subscriptions
+	will       *mqttcodec.Will
 	// firing is the will that is being stored: no longer due, not yet gone from the record, which is not written meanwhile.
 	firing *mqttcodec.Will
 

@@ -106,6 +106,8 @@ func (s *Session) grant(r mqttcodec.SubscriptionRequest, count int) mqttcodec.Re
 		return mqttcodec.SharedSubscriptionsNotAllowed // as CONNACK says
 	case !s.cfg.TopicFits(r.Filter, true):
 		return mqttcodec.TopicFilterInvalid
+	case !s.identity.maySubscribe(r):
+		return mqttcodec.NotAuthorized
 	case count > s.cfg.MaxSubscriptions, len(s.retained) > maxRetainedQueue:
 		return mqttcodec.QuotaExceeded
 	}

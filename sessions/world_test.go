@@ -118,6 +118,8 @@ func (w *world) perform(effects []Effect) {
 		switch e := e.(type) {
 		case Send:
 			w.client.receive(e)
+		case Refuse:
+			w.client.closed(e.Connection)
 		case Close:
 			w.client.closed(e.Connection)
 		case Persist:
