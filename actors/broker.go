@@ -54,6 +54,8 @@ type Broker struct {
 	connections connectionSet
 	serial      atomic.Uint64
 	slots       chan struct{}
+	// authentications are the clients that are being authenticated.
+	authentications chan struct{}
 	// settled is closed when the sessions of boots that died are settled.
 	settled chan struct{}
 
@@ -89,6 +91,8 @@ func start(ctx context.Context, cfg Config, storage Storage, log *slog.Logger, o
 		slots:     make(chan struct{}, maxWork),
 		failed:    make(chan struct{}),
 		settled:   make(chan struct{}),
+
+		authentications: make(chan struct{}, maxAuthentications),
 	}
 	b.system = newActorSystem(log)
 	b.guardian = newGuardian(b.onFailure)

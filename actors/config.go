@@ -16,6 +16,10 @@ type Config struct {
 	ListenWebSocket string
 	// Sessions is what all sessions share.
 	Sessions sessions.Config
+	// Authenticator tells who a client without an authentication method is; with nil all are anonymous and may do everything.
+	Authenticator sessions.Authenticator
+	// Methods are the authentication methods, by name.
+	Methods map[string]sessions.Method
 	// MaxConnections bounds the open network connections; more are closed on arrival.
 	MaxConnections int
 	// ConnectTimeout is how long a network connection may take until its CONNECT is answered. (3.1.4)

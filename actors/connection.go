@@ -18,12 +18,14 @@ import (
 // connection is one network connection: the connection actor, which encodes and writes, and its reader, a goroutine that
 // reads and decodes. It knows bytes and packets; what they mean is the session's business.
 type connection struct {
-	id      sessions.ConnectionID
-	broker  *Broker
-	socket  net.Conn
-	inflow  *inflow
-	pid     *actor.PID
-	mailbox *mailbox
+	id     sessions.ConnectionID
+	broker *Broker
+	socket net.Conn
+	// listener is the name of the listener that it came in by.
+	listener string
+	inflow   *inflow
+	pid      *actor.PID
+	mailbox  *mailbox
 	// version is set by the reader before the first packet goes to a session.
 	version mqttcodec.Version
 	aliases outboundAliases
@@ -174,7 +176,8 @@ func (c *connection) closeSocket() {
 	c.closeOnce.Do(func() { _ = c.socket.Close() })
 }
 
-// send hands packets, publishes of them PUBLISH, to the connection actor. Called by the session actor only. It reports
+// send hands packets, publishes of them PUBLISH, to the connection actor. Called by the session actor, and before there is
+// one by the reader. It reports
 // whether more waits to be written than should: the session then holds back until it gets decongested.
 func (c *connection) send(packets []mqttcodec.Packet, publishes int, bytes int64, closeAfter bool) (congested bool) {
 	waiting := c.unsent.Add(bytes)
@@ -201,6 +204,25 @@ func (c *connection) timerFired(uint8, uint32) {
 
 // refuse answers a CONNECT that leads to no session, and closes.
 func (c *connection) refuse(reason mqttcodec.ReasonCode) {
+	c.refuseWith(&mqttcodec.Connack{Reason: reason})
+}
+
+// refuseWith is refuse with a CONNACK that may say more. One that the client does not take is left out. [MQTT-3.1.2-24]
+func (c *connection) refuseWith(ack *mqttcodec.Connack) {
 	c.answered.Store(true)
-	c.send([]mqttcodec.Packet{&mqttcodec.Connack{Reason: reason}}, 0, 0, true)
+	var packets []mqttcodec.Packet
+	if c.fits(ack) {
+		packets = append(packets, ack)
+	}
+	c.send(packets, 0, 0, true)
+}
+
+// fits reports whether the client takes a packet of this size. For packets before there is a session, which sees to it else.
+func (c *connection) fits(p mqttcodec.Packet) bool {
+	limit := c.aliases.maxPacket
+	if limit == 0 {
+		return true
+	}
+	n, err := mqttcodec.Size(c.version, p)
+	return err == nil && n <= int(limit)
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"dunlin/mqttcodec"
+	"dunlin/sessions"
 )
 
 const (
@@ -20,12 +21,15 @@ const (
 // read is the connection's reader: it decodes what comes and hands it to the session in batches, one for each read, until
 // the connection ends. Started by the listener; ends with the socket.
 func (c *connection) read() {
-	r := packetReader{connection: c, buffer: make([]byte, idleReadBuffer)}
+	r := packetReader{connection: c, buffer: make([]byte, idleReadBuffer), opened: time.Now()}
 	err := r.run()
+	var fault *mqttcodec.ProtocolError
+	if c.session.Load() == nil && r.handshake != nil && errors.As(err, &fault) {
+		err = r.handshake.refuse(err)
+	}
 	if s := c.session.Load(); s != nil {
 		s.post(&inbound{connection: c, err: err})
 	}
-	var fault *mqttcodec.ProtocolError
 	if c.closing.Load() || errors.Is(err, errRefused) || c.session.Load() != nil && errors.As(err, &fault) {
 		c.drain() // the client is still to be told why
 	}
@@ -54,6 +58,9 @@ type packetReader struct {
 	brought int
 	full    bool
 	aliases inboundAliases
+	opened  time.Time
+	// handshake is what stands between CONNECT and the session, nil before and behind it.
+	handshake *handshake
 }
 
 func (r *packetReader) run() error {
@@ -147,7 +154,7 @@ func (r *packetReader) decode(end int) error {
 	c := r.connection
 	frames := append(make([]byte, 0, end), r.buffer[:end]...)
 	if c.session.Load() == nil {
-		return c.connect(frames)
+		return r.shakeHands(frames)
 	}
 	packets := make([]mqttcodec.Packet, 0, 8)
 	var fault error
@@ -190,8 +197,23 @@ func (r *packetReader) decodePacket(frame []byte) (mqttcodec.Packet, error) {
 	return p, nil
 }
 
+// shakeHands takes a packet of a client that has no session yet.
+func (r *packetReader) shakeHands(frame []byte) error {
+	var err error
+	if r.handshake == nil {
+		err = r.connect(frame)
+	} else {
+		err = r.handshake.next(frame)
+	}
+	if r.connection.session.Load() != nil {
+		r.handshake = nil
+	}
+	return err
+}
+
 // connect takes the first packet, which must be CONNECT. [MQTT-3.1.0-1]
-func (c *connection) connect(frame []byte) error {
+func (r *packetReader) connect(frame []byte) error {
+	c := r.connection
 	if frame[0]>>4 != byte(mqttcodec.TypeConnect) {
 		return errNotConnect
 	}
@@ -206,10 +228,6 @@ func (c *connection) connect(frame []byte) error {
 	c.version = packet.Version
 	c.aliases.maximum = min(packet.Properties.TopicAliasMaximum, c.broker.cfg.Sessions.TopicAliasMaximum)
 	c.aliases.maxPacket = packet.Properties.MaximumPacketSize
-	if packet.Properties.AuthenticationMethod.Present {
-		c.refuse(mqttcodec.BadAuthenticationMethod) // [MQTT-4.12.0-1]
-		return errRefused
-	}
 	packet.ClientID = strings.Clone(packet.ClientID) // it outlives the frame
 	assigned := packet.ClientID == ""
 	if assigned {
@@ -219,8 +237,14 @@ func (c *connection) connect(frame []byte) error {
 		}
 		packet.ClientID = "dunlin-" + rand.Text() // [MQTT-3.1.3-6]
 	}
-	c.broker.directory.connect(c, &attach{connection: c, packet: packet, assigned: assigned})
-	return nil
+	r.handshake = &handshake{
+		connection: c, packet: packet, assigned: assigned, deadline: r.opened.Add(c.broker.cfg.ConnectTimeout),
+		credentials: sessions.Credentials{
+			ClientID: packet.ClientID, Username: packet.Username, Password: packet.Password, Version: packet.Version,
+			RemoteAddress: c.socket.RemoteAddr().String(), Listener: c.listener,
+		},
+	}
+	return r.handshake.begin()
 }
 
 // refuseMalformed answers a CONNECT that does not decode, if its protocol has a way to say so. [MQTT-3.1.4-1] [MQTT-3.1.2-2]

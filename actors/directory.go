@@ -67,18 +67,20 @@ func (d *directory) shard(clientID string) *directoryShard {
 	return &d.shards[maphash.String(d.seed, clientID)%uint64(len(d.shards))]
 }
 
-// connect hands a CONNECT to the session actor of its client identifier, which is spawned if there is none.
-func (d *directory) connect(c *connection, m *attach) {
+// connect hands a CONNECT to the session actor of its client identifier, which is spawned if there is none. When the node
+// goes down it refuses it instead, and returns false.
+func (d *directory) connect(c *connection, m *attach) bool {
 	s := d.shard(m.packet.ClientID)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if d.closed.Load() {
 		c.refuse(mqttcodec.ServerUnavailable) // CONNACK has no 0x8B
-		return
+		return false
 	}
 	ref := d.actorOf(s, m.packet.ClientID)
 	c.session.Store(ref)
 	ref.post(m)
+	return true
 }
 
 // actorOf returns the actor to post one message to. The shard is locked.

@@ -7,8 +7,8 @@
 //	                                           └───────────────────────────────────────┘
 //
 // A connection is a goroutine that reads and decodes, and an actor that encodes and writes, on a TCP socket or the byte
-// stream in a WebSocket. Topic aliases end there: the reader resolves those of the client, the actor sets ours. A session
-// is an actor around a sessions.Session, which decides everything; session_effects.go alone carries its effects out. The
+// stream in a WebSocket. The reader finds out who the client is before it has a session. Topic aliases end there too: the
+// reader resolves those of the client, the actor sets ours. A session is an actor around a sessions.Session, which decides everything; session_effects.go alone carries its effects out. The
 // directory finds the session actor of a client identifier. The router owns the subscription tree, the retained messages
 // and the end of the log, and hands the log out in its order.
 //
@@ -37,6 +37,7 @@
 //	backlog of a live session       256 messages or 256 KiB: dropped from memory, it catches up from the log
 //	end of the log in memory        64 MiB: the oldest go; who is behind reads its durable queue
 //	sessions waiting to be parked   sessions.max_parked_consumers: the one parked first goes without queue
+//	clients being authenticated     64: the others wait for their turn within their connect timeout
 //	lazy journal writes             5,000 a second for the node: they come later
 //
 // Locks: that of a directory shard is taken before the mailbox of the actor posted to; that of the router before those of

@@ -21,6 +21,12 @@ type listeners struct {
 	webSocket net.Listener
 }
 
+// The names of the listeners.
+const (
+	listenerMQTT      = "mqtt"
+	listenerWebSocket = "ws"
+)
+
 // listenAll opens the listeners of a configuration.
 func listenAll(cfg Config) (l listeners, err error) {
 	if l.mqtt, err = listen("MQTT", cfg.Listen, "--mqtt-listen"); err != nil {
@@ -75,7 +81,7 @@ func (b *Broker) accept() {
 			_ = socket.Close()
 			continue
 		}
-		b.serve(socket)
+		b.serve(socket, listenerMQTT)
 	}
 }
 
@@ -90,9 +96,9 @@ func (b *Broker) admit() bool {
 }
 
 // serve starts the connection actor and the reader of a socket that was admitted.
-func (b *Broker) serve(socket net.Conn) {
+func (b *Broker) serve(socket net.Conn, listener string) {
 	c := &connection{
-		id: sessions.ConnectionID(b.serial.Add(1)), broker: b, socket: socket, mailbox: &mailbox{},
+		id: sessions.ConnectionID(b.serial.Add(1)), broker: b, socket: socket, listener: listener, mailbox: &mailbox{},
 		inflow: newInflow(b.cfg.InboundMessages, b.cfg.InboundBytes),
 	}
 	props := actor.PropsFromProducer(func() actor.Actor { return c },

@@ -95,7 +95,7 @@ func (b *Broker) acceptWebSocket(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	frames.SetReadLimit(-1) // packets have a limit; messages are read bit by bit
-	b.serve(&webSocket{Conn: r.Context().Value(socketKey{}).(net.Conn), frames: frames})
+	b.serve(&webSocket{Conn: r.Context().Value(socketKey{}).(net.Conn), frames: frames}, listenerWebSocket)
 }
 
 // refuseRequest answers, and closes: a connection that is kept for another request would count.

@@ -8,11 +8,14 @@ import (
 // Messages between actors. Besides these a session actor takes the inputs of its session as they are: sessions.Delivered
 // and sessions.Routed (router → session), sessions.Left and sessions.Fetched (session → itself).
 
-// attach: a client has sent CONNECT. directory → session.
+// attach: a client has sent CONNECT and is who it says. directory → session.
 type attach struct {
 	connection *connection
 	packet     *mqttcodec.Connect
 	assigned   bool
+	identity   sessions.Identity
+	// authenticationData is the last word of the authentication method, for CONNACK.
+	authenticationData []byte
 }
 
 // inbound: packets of a client, read together. connection → session.

@@ -17,7 +17,7 @@ func (a *sessionActor) onAttach(m *attach) {
 	}
 	a.next = m.connection
 	a.step(sessions.Connect{
-		Connection: m.connection.id, Packet: m.packet, Assigned: m.assigned,
+		Connection: m.connection.id, Packet: m.packet, Identity: m.identity, AuthenticationData: m.authenticationData, Assigned: m.assigned,
 		Nonce: a.broker.nonce(), Head: a.broker.router.Head().Sequence,
 	})
 	a.switchTo(m.connection.id)

@@ -20,6 +20,7 @@ type Stats struct {
 	connectTimeouts atomic.Uint64
 	writeTimeouts   atomic.Uint64
 	refused         atomic.Uint64
+	unauthenticated atomic.Uint64
 	overflowed      atomic.Uint64
 	packetsReceived atomic.Uint64
 	packetsSent     atomic.Uint64

@@ -108,7 +108,7 @@ func TestPanicInAConnectionDetachesItsSession(t *testing.T) {
 		ours, theirs := net.Pipe()
 		broken := make(chan struct{})
 		b.admit()
-		b.serve(brittleSocket{theirs, broken})
+		b.serve(brittleSocket{theirs, broken}, listenerMQTT)
 		victim := newTestClient(t, ours, mqttcodec.V5)
 		victim.send(connectPacket(mqttcodec.V5, "victim"))
 		expect[*mqttcodec.Connack](victim)

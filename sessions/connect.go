@@ -158,6 +158,10 @@ func (s *Session) connack() *mqttcodec.Connack {
 	p.TopicAliasMaximum = s.cfg.TopicAliasMaximum
 	p.MaximumPacketSize = s.cfg.MaxPacketSize
 	p.SharedSubscriptionAvailable = mqttcodec.Some(false)
+	if asked.Properties.AuthenticationMethod.Present { // [MQTT-4.12.0-5] [MQTT-4.12.0-6]
+		p.AuthenticationMethod = asked.Properties.AuthenticationMethod
+		p.AuthenticationData = s.connect.AuthenticationData
+	}
 	return ack
 }
 

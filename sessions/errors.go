@@ -14,9 +14,12 @@ func protocolError(clause, detail string) *mqttcodec.ProtocolError {
 // reasonOf is what a client is told about an error, ours or its own.
 func reasonOf(err error) mqttcodec.ReasonCode {
 	var fault *mqttcodec.ProtocolError
+	var refusal *Refusal
 	switch {
 	case errors.As(err, &fault):
 		return fault.Reason
+	case errors.As(err, &refusal):
+		return refusal.reason()
 	case errors.Is(err, ErrConflict):
 		return mqttcodec.SessionTakenOver
 	case errors.Is(err, ErrRejected):
@@ -41,8 +44,33 @@ func connackReason(reason mqttcodec.ReasonCode) mqttcodec.ReasonCode {
 
 // disconnectReason is a reason in the terms of DISCONNECT. [MQTT-3.14.2-1]
 func disconnectReason(reason mqttcodec.ReasonCode) mqttcodec.ReasonCode {
-	if reason == mqttcodec.ServerUnavailable {
+	switch reason {
+	case mqttcodec.ServerUnavailable:
 		return mqttcodec.ServerBusy
+	case mqttcodec.BadUserNameOrPassword, mqttcodec.Banned, mqttcodec.ClientIdentifierNotValid:
+		return mqttcodec.NotAuthorized
+	default:
+		return reason
 	}
-	return reason
+}
+
+// reason is what the client is told, in the terms of CONNACK.
+func (r *Refusal) reason() mqttcodec.ReasonCode {
+	switch r.Reason {
+	case mqttcodec.BadUserNameOrPassword, mqttcodec.ClientIdentifierNotValid, mqttcodec.Banned, mqttcodec.BadAuthenticationMethod,
+		mqttcodec.ServerUnavailable, mqttcodec.ServerBusy, mqttcodec.QuotaExceeded, mqttcodec.ConnectionRateExceeded,
+		mqttcodec.UseAnotherServer, mqttcodec.ServerMoved:
+		return r.Reason
+	default:
+		return mqttcodec.NotAuthorized
+	}
+}
+
+// serverReference is where a client that is turned away with a reason should go. (4.11)
+func serverReference(reason mqttcodec.ReasonCode, err error) string {
+	var refusal *Refusal
+	if (reason == mqttcodec.UseAnotherServer || reason == mqttcodec.ServerMoved) && errors.As(err, &refusal) {
+		return refusal.ServerReference
+	}
+	return ""
 }

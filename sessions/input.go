@@ -19,6 +19,8 @@ type Connect struct {
 	Connection ConnectionID
 	Packet     *mqttcodec.Connect
 	Identity   Identity
+	// AuthenticationData goes with CONNACK to a client with an authentication method, nil for none.
+	AuthenticationData []byte
 	// Assigned: the client identifier was made by us. [MQTT-3.1.3-6]
 	Assigned bool
 	// Nonce is unique to this CONNECT. It becomes the incarnation of the session if the CONNECT makes a new one.
