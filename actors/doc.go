@@ -8,9 +8,10 @@
 //
 // A connection is a goroutine that reads and decodes, and an actor that encodes and writes, on a TCP socket or the byte
 // stream in a WebSocket. The reader finds out who the client is before it has a session. Topic aliases end there too: the
-// reader resolves those of the client, the actor sets ours. A session is an actor around a sessions.Session, which decides everything; session_effects.go alone carries its effects out. The
-// directory finds the session actor of a client identifier. The router owns the subscription tree, the retained messages
-// and the end of the log, and hands the log out in its order.
+// reader resolves those of the client, the actor sets ours. A session is an actor around a sessions.Session, which decides
+// everything; session_effects.go alone carries its effects out. The directory finds the session actor of a client
+// identifier. The router owns the subscription tree, the retained messages and the end of the log, and hands the log out
+// in its order.
 //
 // Goroutines, beside one for each actor that has something to do:
 //
