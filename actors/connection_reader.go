@@ -180,8 +180,12 @@ func (r *packetReader) decode(end int) error {
 	return fault
 }
 
-// decodePacket decodes one packet and holds it against what a client may send.
+// decodePacket decodes one packet and holds it against what a client may send. A second CONNECT is not looked at: what may
+// be wrong in it has answers of its own, which are not for DISCONNECT.
 func (r *packetReader) decodePacket(frame []byte) (mqttcodec.Packet, error) {
+	if frame[0]>>4 == byte(mqttcodec.TypeConnect) {
+		return nil, errSecondConnect
+	}
 	p, err := mqttcodec.Decode(r.connection.version, frame)
 	if err != nil {
 		return nil, err
@@ -260,8 +264,9 @@ func (c *connection) refuseMalformed(frame []byte, err error) error {
 }
 
 var (
-	errNotConnect error = &mqttcodec.ProtocolError{Reason: mqttcodec.ProtocolErrorReason, Clause: "MQTT-3.1.0-1", Detail: "first packet is not CONNECT"}
-	errRefused          = errors.New("connection refused")
+	errNotConnect    error = &mqttcodec.ProtocolError{Reason: mqttcodec.ProtocolErrorReason, Clause: "MQTT-3.1.0-1", Detail: "first packet is not CONNECT"}
+	errSecondConnect error = &mqttcodec.ProtocolError{Reason: mqttcodec.ProtocolErrorReason, Clause: "MQTT-3.1.0-2", Detail: "second CONNECT"}
+	errRefused             = errors.New("connection refused")
 )
 
 // armConnectTimeout gives up the connection if CONNECT is not answered in time.

@@ -15,7 +15,10 @@ func (r *Raw) Speak(v mqttcodec.Version) {
 	r.reader.SetVersion(v)
 }
 
-// ByteByByte makes every byte that is written from now on a segment of its own.
+// byteByByteLimit is how many bytes of one write go out by themselves, the last ones; those before them go together.
+const byteByByteLimit = 1000
+
+// ByteByByte makes every byte that is written from now on a segment of its own, save the beginning of much.
 func (r *Raw) ByteByByte() { r.byteByByte = true }
 
 // SendBytes writes what the codec would not.
@@ -32,10 +35,15 @@ func (r *Raw) TrySendBytes(bytes []byte) error {
 		_, err := r.conn.Write(bytes)
 		return err
 	}
-	for i := range bytes { // the socket has TCP_NODELAY, as Go sets it
-		if _, err := r.conn.Write(bytes[i : i+1]); err != nil {
+	for len(bytes) > 0 { // the socket has TCP_NODELAY, as Go sets it
+		n := 1
+		if len(bytes) > byteByByteLimit {
+			n = len(bytes) - byteByByteLimit
+		}
+		if _, err := r.conn.Write(bytes[:n]); err != nil {
 			return err
 		}
+		bytes = bytes[n:]
 	}
 	return nil
 }
@@ -93,9 +101,12 @@ func (r *Raw) DropNoticed() error {
 		}
 	}
 	for {
-		if _, _, err := r.TryReadFrame(); Closed(err) {
+		frame, _, err := r.TryReadFrame()
+		switch {
+		case frame != nil: // whatever it is
+		case Closed(err):
 			return nil
-		} else if err != nil {
+		default:
 			return fmt.Errorf("the broker did not close: %w", err)
 		}
 	}

@@ -38,6 +38,9 @@ func (p *player) open(name string) (*connection, error) {
 	if err != nil {
 		return nil, err
 	}
+	if p.apart {
+		raw.ByteByByte()
+	}
 	c := &connection{name: name, raw: raw, version: p.version, id: 10_000}
 	p.connections[name] = c
 	return c, nil

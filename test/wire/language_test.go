@@ -41,7 +41,7 @@ func TestScriptsFail(t *testing.T) {
 			t.Parallel()
 			s, err := parseScript("s", c.script)
 			if err == nil {
-				err = playFor(t, s, mqttcodec.V5, shared)
+				err = playFor(t, s, mqttcodec.V5, shared, false)
 			}
 			if err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Fatalf("got %v\nwant %q in it", err, c.want)

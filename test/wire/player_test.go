@@ -19,6 +19,8 @@ type player struct {
 	broker    *harness.Broker
 	ownBroker bool
 	version   mqttcodec.Version
+	// apart: every connection sends each byte by itself.
+	apart bool
 	// unique ends the names that $a and the like stand for.
 	unique      string
 	values      map[string]string

@@ -13,6 +13,7 @@ import (
 type script struct {
 	versions  []mqttcodec.Version
 	ownBroker bool
+	timed     bool        // it lets time pass, or measures it
 	settings  [][2]string // key and value
 	statements
 }
@@ -89,6 +90,7 @@ func parseScript(name, text string) (*script, error) {
 				continue
 			}
 		}
+		s.timed = s.timed || words[0] == "after" || words[0] == "clock"
 		block := open[len(open)-1]
 		*block = append(*block, st)
 		if last := len(words) - 1; words[last] == "{" {

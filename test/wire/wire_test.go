@@ -16,19 +16,38 @@ import (
 // its head.
 func TestWire(t *testing.T) {
 	t.Parallel()
+	eachScript(t, func(s *script) bool { return true }, play)
+}
+
+// Packets that come one byte in a segment have the same answers. [MQTT-4.2.0-1] [case 24]
+func TestWireByteByByte(t *testing.T) {
+	t.Parallel()
+	onlyBytes := func(s *script) bool { return !s.ownBroker && !s.timed }
+	eachScript(t, onlyBytes, func(t *testing.T, s *script, v mqttcodec.Version, shared *harness.Broker) {
+		if err := playFor(t, s, v, shared, true); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// eachScript runs a test for each script that is wanted and each of its versions, with one broker for all.
+func eachScript(t *testing.T, wanted func(*script) bool, test func(*testing.T, *script, mqttcodec.Version, *harness.Broker)) {
 	shared := harness.Start(t)
 	for _, path := range scriptPaths(t) {
+		s, err := loadScript(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !wanted(s) {
+			continue
+		}
 		name := strings.TrimSuffix(strings.TrimPrefix(filepath.ToSlash(path), "testdata/"), ".txt")
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s, err := loadScript(path)
-			if err != nil {
-				t.Fatal(err)
-			}
 			for _, v := range s.versions {
 				t.Run(harness.VersionName(v), func(t *testing.T) {
 					t.Parallel()
-					play(t, s, v, shared)
+					test(t, s, v, shared)
 				})
 			}
 		})
@@ -68,15 +87,15 @@ func play(t *testing.T, s *script, v mqttcodec.Version, shared *harness.Broker) 
 		}
 		b = harness.Start(t, options...)
 	}
-	if err := playFor(t, s, v, b); err != nil {
+	if err := playFor(t, s, v, b, false); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// playFor plays a script and leaves what goes wrong to the caller.
-func playFor(t *testing.T, s *script, v mqttcodec.Version, b *harness.Broker) error {
+// playFor plays a script and leaves what goes wrong to the caller; apart: with each byte in a segment of its own.
+func playFor(t *testing.T, s *script, v mqttcodec.Version, b *harness.Broker, apart bool) error {
 	p := &player{
-		t: t, broker: b, ownBroker: s.ownBroker, version: v, unique: fmt.Sprintf("x%d", runs.Add(1)),
+		t: t, broker: b, ownBroker: s.ownBroker, version: v, apart: apart, unique: fmt.Sprintf("x%d", runs.Add(1)),
 		values: map[string]string{}, connections: map[string]*connection{},
 	}
 	defer p.closeAll()
