@@ -16,10 +16,10 @@ import (
 // its head.
 func TestWire(t *testing.T) {
 	t.Parallel()
-	eachScript(t, func(s *script) bool { return true }, play)
+	eachScript(t, func(*script) bool { return true }, play)
 }
 
-// Packets that come one byte in a segment have the same answers. [MQTT-4.2.0-1] [case 24]
+// Packets that come one byte in a segment have the same answers. [case 24]
 func TestWireByteByByte(t *testing.T) {
 	t.Parallel()
 	onlyBytes := func(s *script) bool { return !s.ownBroker && !s.timed }
