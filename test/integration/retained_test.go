@@ -10,7 +10,7 @@ import (
 )
 
 // The last retained message of each topic waits for new subscribers, over any restart; an empty one clears.
-// [MQTT-3.3.1-5] [MQTT-3.3.1-6] [MQTT-3.3.1-8] [3.1.1 MQTT-3.3.1-10]
+// [MQTT-3.3.1-5] [MQTT-3.3.1-6] [MQTT-3.3.1-8] [3.1.1 MQTT-3.3.1-10] [case 126] [case 130] [case 131]
 func TestRetainedMessagesSurvive(t *testing.T) {
 	t.Parallel()
 	harness.EachRestart(t, func(t *testing.T, v mqttcodec.Version, how harness.Ending) {
@@ -53,7 +53,7 @@ func TestRetainedMessagesSurvive(t *testing.T) {
 	})
 }
 
-// Retain Handling says when a SUBSCRIBE brings retained messages. [MQTT-3.3.1-9] [MQTT-3.3.1-10] [MQTT-3.3.1-11]
+// Retain Handling says when a SUBSCRIBE brings retained messages. [MQTT-3.3.1-9] [MQTT-3.3.1-10] [MQTT-3.3.1-11] [case 128] [case 129]
 func TestRetainHandling(t *testing.T) {
 	t.Parallel()
 	harness.EachEnding(t, func(t *testing.T, how harness.Ending) {
