@@ -5,6 +5,8 @@ import (
 	"log/slog"
 	"strings"
 	"time"
+
+	"dunlin/sessions"
 )
 
 // Names are the names of our assets in JetStream. The log's subject space must not contain the others.
@@ -15,8 +17,8 @@ type Names struct {
 	JournalStream, JournalSubjects, CheckpointSubjects string
 	// SessionBucket and RetainedBucket are KV buckets.
 	SessionBucket, RetainedBucket string
-	// QueuePrefix begins the name of each session's durable consumer.
-	QueuePrefix string
+	// QueuePrefix begins the name of each session's durable consumer, GroupPrefix that of each shared subscription's.
+	QueuePrefix, GroupPrefix string
 }
 
 // Config is what the storage is made with. Immutable after Validate.
@@ -33,7 +35,9 @@ type Config struct {
 	AckTimeout time.Duration
 	// Heartbeat is how often the server proves to the log reader that it is there; three missed ones restart it.
 	Heartbeat time.Duration
-	Logger    *slog.Logger
+	// RenewWithin is sessions.RenewWithin; a test that cannot wait so long says less.
+	RenewWithin time.Duration
+	Logger      *slog.Logger
 }
 
 // DefaultConfig is the configuration of a store that was told nothing.
@@ -43,7 +47,7 @@ func DefaultConfig() Config {
 			Stream: "MQTT", Subjects: "mqtt",
 			JournalStream: "MQTT_JOURNAL", JournalSubjects: "mqtt_journal", CheckpointSubjects: "mqtt_checkpoint",
 			SessionBucket: "mqtt_sessions", RetainedBucket: "mqtt_retained",
-			QueuePrefix: "dunlin-s-",
+			QueuePrefix: "dunlin-s-", GroupPrefix: "dunlin-g-",
 		},
 		MaxAge:       7 * 24 * time.Hour,
 		MaxBytes:     10 << 30,
@@ -52,6 +56,7 @@ func DefaultConfig() Config {
 		WindowBytes:  32 << 20,
 		AckTimeout:   5 * time.Second,
 		Heartbeat:    time.Second,
+		RenewWithin:  sessions.RenewWithin,
 		Logger:       slog.New(slog.DiscardHandler),
 	}
 }
@@ -59,7 +64,7 @@ func DefaultConfig() Config {
 // Validate reports the first setting that makes no sense.
 func (c *Config) Validate() error {
 	n := c.Names
-	for _, token := range []string{n.Stream, n.Subjects, n.JournalStream, n.JournalSubjects, n.CheckpointSubjects, n.SessionBucket, n.RetainedBucket, n.QueuePrefix} {
+	for _, token := range []string{n.Stream, n.Subjects, n.JournalStream, n.JournalSubjects, n.CheckpointSubjects, n.SessionBucket, n.RetainedBucket, n.QueuePrefix, n.GroupPrefix} {
 		if token == "" || strings.Trim(token, tokenAlphabet) != "" {
 			return fmt.Errorf("name %q is not made of A-Z a-z 0-9 _ -", token)
 		}
@@ -80,6 +85,8 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("ack timeout %v is less than 100ms", c.AckTimeout)
 	case c.Heartbeat < 100*time.Millisecond:
 		return fmt.Errorf("heartbeat %v is less than 100ms", c.Heartbeat)
+	case c.RenewWithin < time.Second:
+		return fmt.Errorf("renew within %v is less than 1s", c.RenewWithin)
 	case c.Logger == nil:
 		return fmt.Errorf("logger is nil")
 	}

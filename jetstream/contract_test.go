@@ -2,6 +2,7 @@ package jetstream_test
 
 import (
 	"testing"
+	"time"
 
 	"dunlin/jetstream/jetstreamtest"
 	"dunlin/sessions"
@@ -18,5 +19,14 @@ func TestLogContract(t *testing.T) {
 	jetstreamtest.LogContract(t, func(t testing.TB) sessions.Log {
 		_, s := newStorage(t)
 		return s.Log()
+	})
+}
+
+func TestSharedContract(t *testing.T) {
+	jetstreamtest.SharedContract(t, func(t *testing.T, test func(*testing.T, jetstreamtest.SharedStorage)) {
+		c := testConfig()
+		c.RenewWithin = time.Second
+		s := openStorage(t, jetstreamtest.StartNATS(t), c)
+		test(t, jetstreamtest.SharedStorage{Log: s.Log(), Queues: s.Shared(), RenewWithin: c.RenewWithin})
 	})
 }

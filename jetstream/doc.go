@@ -4,6 +4,7 @@
 //	asset            kind                    subjects                    written by              read by
 //	MQTT             stream, limits          mqtt.>                      Log.Append, any NATS    Log.Tail, Log.Scan, queues, any NATS
 //	dunlin-s-<id>    pull consumer on MQTT   filters of one session      -                       Queue.Fetch
+//	dunlin-g-<hash>  pull consumer on MQTT   filter of one group         -                       SharedQueue.Take
 //	mqtt_sessions    KV bucket               $KV.mqtt_sessions.<id>      Store.SaveRecord        Store.Load, Store.Each
 //	MQTT_JOURNAL     stream, 1 per subject   mqtt_journal.<id>           Store.SaveJournal       Store.Load
 //	                                         mqtt_checkpoint.<boot>      Store.SaveCheckpoint    Store.Checkpoints

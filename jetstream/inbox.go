@@ -114,25 +114,53 @@ func (s *inboxes) request(ctx context.Context, subject string, data []byte, visi
 	if err != nil {
 		return err
 	}
-	settled, lost := false, s.loss()
-	defer func() { s.give(in, settled) }()
+	err = s.exchange(ctx, in, s.timeout, subject, data, visit)
+	s.give(in, err == nil)
+	return err
+}
+
+// collect is request with a timeout of its own. What was under way when it failed reaches visit all the same.
+func (s *inboxes) collect(ctx context.Context, timeout time.Duration, subject string, data []byte, visit func(*nats.Msg) (done bool)) error {
+	in, err := s.take()
+	if err != nil {
+		return err
+	}
+	if err = s.exchange(ctx, in, timeout, subject, data, visit); err == nil {
+		s.give(in, true)
+		return nil
+	}
+	if in.sub.Drain() == nil {
+		_ = s.nc.FlushTimeout(s.timeout) // the server sends nothing after its answer; without one the rest is lost
+	}
+	for {
+		select {
+		case m := <-in.answers:
+			visit(m)
+		default:
+			return err
+		}
+	}
+}
+
+// exchange is one request on an inbox.
+func (s *inboxes) exchange(ctx context.Context, in *inbox, timeout time.Duration, subject string, data []byte, visit func(*nats.Msg) (done bool)) error {
+	lost := s.loss()
 	if err := s.nc.PublishRequest(subject, in.subject, data); err != nil {
 		return clientErr(err)
 	}
-	timer := time.NewTimer(s.timeout)
+	timer := time.NewTimer(timeout)
 	defer timer.Stop()
 	for {
 		select {
 		case m := <-in.answers:
 			if visit(m) {
-				settled = true
 				return nil
 			}
-			timer.Reset(s.timeout)
+			timer.Reset(timeout)
 		case <-lost:
 			return fmt.Errorf("%w: connection lost", sessions.ErrUnavailable)
 		case <-timer.C:
-			return fmt.Errorf("%w: no answer on %s within %v", sessions.ErrUnavailable, subject, s.timeout)
+			return fmt.Errorf("%w: no answer on %s within %v", sessions.ErrUnavailable, subject, timeout)
 		case <-ctx.Done():
 			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 				return fmt.Errorf("%w: %w", sessions.ErrUnavailable, ctx.Err())

@@ -238,6 +238,8 @@ func (l *Log) fill(e *sessions.Entry, subject string, header nats.Header, data [
 type delivery struct {
 	streamSequence, consumerSequence, pending uint64
 	time                                      time.Time
+	// redelivered: it was delivered before.
+	redelivered bool
 }
 
 // parseDelivery reads a reply subject, of either form that servers write:
@@ -255,10 +257,10 @@ func parseDelivery(reply string) (d delivery, ok bool) {
 		}
 		n++
 	}
-	numbers := tokens[3:]
+	tries, numbers := tokens[2], tokens[3:]
 	switch {
 	case n >= 9: // domain, account, then as below, maybe more behind
-		numbers = tokens[5:]
+		tries, numbers = tokens[4], tokens[5:]
 	case n != 7:
 		return d, false
 	}
@@ -269,5 +271,6 @@ func parseDelivery(reply string) (d delivery, ok bool) {
 	nanos, errs[2] = strconv.ParseUint(numbers[2], 10, 63)
 	d.pending, errs[3] = strconv.ParseUint(numbers[3], 10, 64)
 	d.time = time.Unix(0, int64(nanos)).UTC()
+	d.redelivered = tries != "1"
 	return d, errs == [4]error{}
 }

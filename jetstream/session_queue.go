@@ -24,9 +24,6 @@ type Queues struct {
 
 var _ sessions.Queues = (*Queues)(nil)
 
-// errForeignConsumer: somebody else has a consumer of the name we need.
-var errForeignConsumer = errors.New("a consumer of this name is not ours")
-
 func (q *Queues) name(clientID string) string {
 	return q.config.Names.QueuePrefix + EncodeToken(clientID)
 }
@@ -49,26 +46,7 @@ func (q *Queues) Open(ctx context.Context, clientID string, filters []string, af
 
 // Remove implements sessions.Queues.
 func (q *Queues) Remove(ctx context.Context, clientID string) error {
-	name := q.name(clientID)
-	consumer, err := q.js.Consumer(ctx, q.config.Names.Stream, name)
-	if err == nil {
-		if err := q.ours(consumer.CachedInfo(), clientID); err != nil {
-			return fmt.Errorf("remove queue: %w", err)
-		}
-		err = q.js.DeleteConsumer(ctx, q.config.Names.Stream, name)
-	}
-	if err = clientErr(err); errors.Is(err, sessions.ErrNotFound) {
-		return nil
-	}
-	return err
-}
-
-// ours makes sure that we may change a consumer: that we made it, and for this client.
-func (q *Queues) ours(info *natsjs.ConsumerInfo, clientID string) error {
-	if info.Config.Metadata[metadataKind] != kindQueue || info.Config.Metadata[metadataClientID] != clientID {
-		return fmt.Errorf("%w: %w: %s", sessions.ErrRejected, errForeignConsumer, info.Name)
-	}
-	return nil
+	return removeConsumer(ctx, q.js, q.config.Names.Stream, q.name(clientID), kindQueue, clientID)
 }
 
 // Queue is one session's durable consumer, opened. One goroutine at a time may use it.
@@ -125,7 +103,7 @@ func (u *Queue) update(ctx context.Context, config natsjs.ConsumerConfig) error 
 		return err
 	}
 	info := consumer.CachedInfo()
-	if err := q.ours(info, u.clientID); err != nil {
+	if err := checkOurs(info, kindQueue, u.clientID); err != nil {
 		return err
 	}
 	have := info.Config

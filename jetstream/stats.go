@@ -24,4 +24,6 @@ type Stats struct {
 	LogReplacements atomic.Uint64
 	// QueueResets: a session's queue had lost its place and was put back to it.
 	QueueResets atomic.Uint64
+	// UnsentSettlements of messages from shared queues: the connection was lost, so the messages come again.
+	UnsentSettlements atomic.Uint64
 }

@@ -13,6 +13,7 @@ type Storage struct {
 	log      *Log
 	store    *Store
 	queues   *Queues
+	shared   *SharedQueues
 	retained *RetainedStore
 	stats    *Stats
 	// messages writes to the log, state to everything else.
@@ -54,6 +55,7 @@ func Open(ctx context.Context, nc *nats.Conn, c Config) (*Storage, error) {
 			records: reader(bucketStream(c.Names.SessionBucket)), journals: reader(c.Names.JournalStream),
 		},
 		queues:   &Queues{config: &c, js: js, log: log},
+		shared:   &SharedQueues{config: &c, js: js, log: log},
 		retained: &RetainedStore{config: &c, publisher: state, reader: reader(bucketStream(c.Names.RetainedBucket)), stats: stats},
 		stats:    stats,
 		messages: log.publisher,
@@ -70,6 +72,9 @@ func (s *Storage) Store() *Store { return s.store }
 
 // Queues are the sessions' durable consumers.
 func (s *Storage) Queues() *Queues { return s.queues }
+
+// Shared are the durable consumers of shared subscriptions.
+func (s *Storage) Shared() *SharedQueues { return s.shared }
 
 // Retained keeps the retained messages.
 func (s *Storage) Retained() *RetainedStore { return s.retained }

@@ -8,6 +8,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"dunlin/sessions"
 )
 
 // The metadata by which we know our own streams and consumers.
@@ -15,6 +17,7 @@ const (
 	metadataKind     = "dunlin.kind"
 	metadataFormat   = "dunlin.format"
 	metadataClientID = "dunlin.client_id"
+	metadataShare    = "dunlin.share"
 
 	// format is the version of what is in our streams.
 	format = "1"
@@ -24,14 +27,47 @@ const (
 	kindSessions = "sessions"
 	kindRetained = "retained"
 	kindQueue    = "queue"
+	kindShared   = "shared"
 )
 
-func metadata(kind, clientID string) map[string]string {
+// metadata is that of an asset of ours; of is whose it is, a client identifier or a shared subscription.
+func metadata(kind, of string) map[string]string {
 	m := map[string]string{metadataKind: kind, metadataFormat: format}
-	if kind == kindQueue {
-		m[metadataClientID] = clientID
+	switch kind {
+	case kindQueue:
+		m[metadataClientID] = of
+	case kindShared:
+		m[metadataShare] = of
 	}
 	return m
+}
+
+// errForeignConsumer: somebody else has a consumer of the name we need.
+var errForeignConsumer = errors.New("a consumer of this name is not ours")
+
+// checkOurs makes sure that we may change a consumer: that we made it, and for this client or shared subscription.
+func checkOurs(info *natsjs.ConsumerInfo, kind, of string) error {
+	for key, value := range metadata(kind, of) {
+		if key != metadataFormat && info.Config.Metadata[key] != value {
+			return fmt.Errorf("%w: %w: %s", sessions.ErrRejected, errForeignConsumer, info.Name)
+		}
+	}
+	return nil
+}
+
+// removeConsumer deletes a consumer of the log, if it is ours; it is no error when there is none.
+func removeConsumer(ctx context.Context, js natsjs.JetStream, stream, name, kind, of string) error {
+	consumer, err := js.Consumer(ctx, stream, name)
+	if err == nil {
+		if err := checkOurs(consumer.CachedInfo(), kind, of); err != nil {
+			return fmt.Errorf("remove queue: %w", err)
+		}
+		err = js.DeleteConsumer(ctx, stream, name)
+	}
+	if err = clientErr(err); errors.Is(err, sessions.ErrNotFound) {
+		return nil
+	}
+	return err
 }
 
 // maxConsumers lifts the limit of 1,000 that the server sets on a stream that names none.

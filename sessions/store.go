@@ -143,12 +143,13 @@ type SharedQueues interface {
 }
 
 // SharedQueue is one shared subscription's queue, opened. Safe for concurrent use, but for Take, which one goroutine uses.
-// What Settle, Return and Renew say takes effect behind: a crash in between brings messages again. They never wait for an
-// answer, and pass over sequences that are not taken.
+// What Settle, Return and Renew say takes effect behind: a crash, or a loss of the storage connection, in between brings
+// messages again. They never wait for an answer, and pass over sequences that are not taken.
 type SharedQueue interface {
 	// Take waits a while for the next messages, at most max of about maxBytes together: those returned first, in log order,
-	// then what nobody has taken yet. None and no error: there was none. It may bring a message that was not renewed in time
-	// while its holder still has it, and messages that the filter does not match.
+	// then what nobody has taken yet, as long as fewer than MaxTaken are. None and no error: there was none. ErrNotFound:
+	// the queue was removed. It may bring a message that was not renewed in time while its holder still has it, and
+	// messages that the filter does not match.
 	Take(ctx context.Context, max, maxBytes int) ([]Entry, error)
 	// Settle ends messages: they are not taken again.
 	Settle(sequences ...uint64)
@@ -163,3 +164,6 @@ type SharedQueue interface {
 
 // RenewWithin is how long a message that was taken from a SharedQueue stays away if it is not renewed.
 const RenewWithin = 30 * time.Second
+
+// MaxTaken is how many messages of one SharedQueue may be taken and not settled.
+const MaxTaken = 65_536

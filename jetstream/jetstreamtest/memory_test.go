@@ -2,6 +2,7 @@ package jetstreamtest_test
 
 import (
 	"testing"
+	"testing/synctest"
 
 	"dunlin/jetstream/jetstreamtest"
 	"dunlin/sessions"
@@ -16,4 +17,13 @@ func TestMemoryStoreContract(t *testing.T) {
 
 func TestMemoryLogContract(t *testing.T) {
 	jetstreamtest.LogContract(t, func(testing.TB) sessions.Log { return sessionstest.New().Log() })
+}
+
+func TestMemorySharedContract(t *testing.T) {
+	jetstreamtest.SharedContract(t, func(t *testing.T, test func(*testing.T, jetstreamtest.SharedStorage)) {
+		synctest.Test(t, func(t *testing.T) {
+			s := sessionstest.New()
+			test(t, jetstreamtest.SharedStorage{Log: s.Log(), Queues: s.Shared(), RenewWithin: sessions.RenewWithin})
+		})
+	})
 }

@@ -1,5 +1,5 @@
-// Package sessionstest is storage in memory for tests: a Log, a Store, Queues and a RetainedStore that keep what package
-// sessions asks of them, as the durable storage does, and that fail on demand.
+// Package sessionstest is storage in memory for tests: a Log, a Store, Queues, SharedQueues and a RetainedStore that keep
+// what package sessions asks of them, as the durable storage does, and that fail on demand.
 //
 // Results come from goroutines of the storage, in the order of the writes of their kind. Nothing runs while no write is
 // under way, so a storage needs no end and works under virtual time. Crash takes what is stored at that moment into a new

@@ -1,6 +1,8 @@
 package sessionstest
 
 import (
+	"maps"
+	"slices"
 	"time"
 
 	"dunlin/sessions"
@@ -9,7 +11,8 @@ import (
 // Kind is a kind of operation.
 type Kind uint8
 
-// The kinds of operations. Read is every operation that stores nothing.
+// The kinds of operations. Read is every operation that stores nothing. Settle, Return and Renew of shared queues, which
+// nobody waits for, are lost when they fail.
 const (
 	Append Kind = iota
 	SaveRecord
@@ -17,6 +20,13 @@ const (
 	Delete
 	PutRetained
 	SaveCheckpoint
+	OpenShared
+	RemoveShared
+	Reclaim
+	Take
+	Settle
+	Return
+	Renew
 	Read
 	kinds
 )
@@ -24,8 +34,9 @@ const (
 // Operation is one operation of the storage, as a test sees it.
 type Operation struct {
 	Kind Kind
-	// ClientID is that of records, journals and queues, Topic that of messages, ID the identity of an Append.
-	ClientID, Topic, ID string
+	// ClientID is that of records, journals and queues, Topic that of messages, ID the identity of an Append, Share the
+	// shared subscription.
+	ClientID, Topic, ID, Share string
 }
 
 // Outcome is what becomes of an operation. The zero value lets it be.
@@ -59,8 +70,8 @@ func (s *Storage) Fail(err error, kinds ...Kind) {
 	})
 }
 
-// Latency makes each operation wait: a write twice, before it is stored and before it is answered. f must be safe for
-// concurrent use.
+// Latency makes each operation wait: a write twice, before it is stored and before it is answered, and not those that
+// nobody waits for. f must be safe for concurrent use.
 func (s *Storage) Latency(f func(Operation) time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -124,6 +135,7 @@ func (s *Storage) ReplaceLog() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.log = logState{created: s.log.clock(), ids: map[string]identity{}, generation: s.log.generation + 1}
+	clear(s.shared) // they are part of it
 	s.notify()
 }
 
@@ -171,6 +183,35 @@ func (s *Storage) QueueOpens(clientID string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.queues[clientID]
+}
+
+// SharedNames are the shared subscriptions that have a queue.
+func (s *Storage) SharedNames() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Sorted(maps.Keys(s.shared))
+}
+
+// SharedTaken are the messages of a shared queue that are taken and not settled, in order; those that were returned too.
+func (s *Storage) SharedTaken(share string) []uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if q := s.shared[share]; q != nil {
+		return slices.Sorted(maps.Keys(q.taken))
+	}
+	return nil
+}
+
+// SharedPending is how many messages of a shared queue wait to be taken, again or for the first time.
+func (s *Storage) SharedPending(share string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	q := s.shared[share]
+	if q == nil {
+		return 0
+	}
+	q.expire()
+	return len(q.returned) + len(q.fresh(&s.log, len(s.log.entries)))
 }
 
 // RetainedMessage is the stored retained message of a topic.

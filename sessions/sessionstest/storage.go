@@ -10,7 +10,7 @@ import (
 	"dunlin/sessions"
 )
 
-// Storage holds everything that its four parts store. Safe for concurrent use.
+// Storage holds everything that its parts store. Safe for concurrent use.
 type Storage struct {
 	// mu guards the fields below it, those of the parts included.
 	mu    sync.Mutex
@@ -25,6 +25,7 @@ type Storage struct {
 	log      logState
 	store    storeState
 	queues   map[string]int
+	shared   map[string]*sharedState
 	retained map[string]sessions.Entry
 	// putting counts unanswered retained writes by topic, overlaps those that broke the rule.
 	putting  map[string]int
@@ -38,6 +39,7 @@ func New() *Storage {
 		log:      logState{created: time.Now().Round(0), ids: map[string]identity{}},
 		store:    newStoreState(),
 		queues:   map[string]int{},
+		shared:   map[string]*sharedState{},
 		retained: map[string]sessions.Entry{},
 		putting:  map[string]int{},
 	}
@@ -51,6 +53,9 @@ func (s *Storage) Store() *Store { return &Store{s} }
 
 // Queues are the durable queues.
 func (s *Storage) Queues() *Queues { return &Queues{s} }
+
+// Shared are the queues of shared subscriptions.
+func (s *Storage) Shared() *SharedQueues { return &SharedQueues{s} }
 
 // Retained keeps the retained messages.
 func (s *Storage) Retained() *RetainedStore { return &RetainedStore{s} }
@@ -68,7 +73,10 @@ func (s *Storage) Crash() *Storage {
 	c.log.lastAppended = 0
 	c.store = s.store.clone()
 	c.retained = maps.Clone(s.retained)
-	return c // queues are in memory there too
+	for share, q := range s.shared {
+		c.shared[share] = q.crashed()
+	}
+	return c // the sessions' queues are in memory there too
 }
 
 // notify wakes whoever waits for a change. mu is held.
