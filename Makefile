@@ -60,6 +60,10 @@ docs: ## update what the documentation says about configuration keys and flags
 conformance: ## write docs/CONFORMANCE.md: which tests cite which clause; print the counts
 	go run ./test/conformance
 
+.PHONY: conformance-break
+conformance-break: ## break the behaviours in docs/conformance/mutations.txt one by one; each must fail its test (minutes)
+	go run ./test/conformance -break
+
 .PHONY: verify
 verify: lint ## what CI runs: lint, docs/CONFORMANCE.md as it must be, a slice of fuzzing, all tests with the race detector
 	go run ./test/conformance -check

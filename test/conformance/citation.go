@@ -42,6 +42,9 @@ func citationsIn(text, file string, line int, of test) []citation {
 // coverage is the tests that cite each clause, in the order of their files and names.
 type coverage map[string][]test
 
+// by reports whether a test cites a clause.
+func (c coverage) by(id string, t test) bool { return slices.Contains(c[id], t) }
+
 // cover sorts citations by clause. A citation of what no catalogue has is an error.
 func cover(catalogues []*catalogue, citations []citation) (coverage, error) {
 	known := map[string]bool{}
@@ -64,7 +67,7 @@ func cover(catalogues []*catalogue, citations []citation) (coverage, error) {
 			faults = append(faults, fmt.Errorf("%s: [%s] is no citation; the forms are [MQTT-3.1.2-3], [3.1.1 MQTT-3.1.2-3] and [case 36], one to a bracket", cited.place, cited.id))
 		case !known[cited.id]:
 			faults = append(faults, fmt.Errorf("%s: there is no [%s]; the nearest is [%s]", cited.place, cited.id, nearest(cited.id, known)))
-		case cited.test != test{} && !slices.Contains(covered[cited.id], cited.test):
+		case cited.test != test{} && !covered.by(cited.id, cited.test):
 			covered[cited.id] = append(covered[cited.id], cited.test)
 		}
 	}

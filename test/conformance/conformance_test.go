@@ -7,26 +7,18 @@ import (
 	"testing"
 )
 
-const repository = "../.."
+const ours = "../.."
 
-// TestEveryCitationIsInACatalogue looks at this repository: a clause that no specification has, or a bracket that is no
-// citation, is told with its place.
-func TestEveryCitationIsInACatalogue(t *testing.T) {
-	catalogues, err := loadCatalogues(repository)
-	if err != nil {
-		t.Fatal(err)
-	}
-	citations, err := scan(repository)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := cover(catalogues, citations); err != nil {
+// TestRepositoryIsConsistent looks at this repository: a clause that no specification has, a bracket that is no citation
+// and a mutation that has lost its place are told with their place.
+func TestRepositoryIsConsistent(t *testing.T) {
+	if _, err := read(ours); err != nil {
 		t.Error(err)
 	}
 }
 
 func TestCataloguesAreComplete(t *testing.T) {
-	catalogues, err := loadCatalogues(repository)
+	catalogues, err := loadCatalogues(ours)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,24 +45,19 @@ func tree(t *testing.T, files map[string]string) string {
 	write("docs/conformance/mqtt5.tsv", "clause\tbinds\twhat\twhy\tnote\n# 3.1 CONNECT\n3.1.2-3\tserver\tReserved\n3.1.2-20\tclient\tPings\n3.1.2-22\tserver\tKeep alive\tlater\n")
 	write("docs/conformance/mqtt311.tsv", "clause\tbinds\twhat\twhy\tnote\n# 3.1 CONNECT\n3.1.2-3\tserver\tReserved\n")
 	write("docs/conformance/cases.tsv", "case\tversions\twhat\tclauses\twhy\tnote\n# 1. Connecting\n9\tall\tReserved bit\t[MQTT-3.1.2-3]\n")
+	write("b/b.go", "package b\n\nfunc one() int {\n\treturn 1\n}\n")
+	write("b/b_test.go", "package b\n\nimport \"testing\"\n\n// [case 9]\nfunc TestOne(t *testing.T) {\n\tif one() != 1 {\n\t\tt.Error(one())\n\t}\n}\n")
+	write("go.mod", "module b\n")
+	write(mutationsFile, mutated("-\treturn 1\n+\treturn 2\n"))
 	for name, content := range files {
 		write(name, content)
 	}
 	return root
 }
 
-// covering scans and covers a tree.
-func covering(t *testing.T, root string) (coverage, error) {
-	t.Helper()
-	catalogues, err := loadCatalogues(root)
-	if err != nil {
-		t.Fatal(err)
-	}
-	citations, err := scan(root)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return cover(catalogues, citations)
+// mutated is a list of one mutation, of b.go, with these lines.
+func mutated(lines string) string {
+	return "# One is two. [case 9]\nfile b/b.go\ntest b/b_test.go TestOne\n func one() int {\n" + lines + " }\n"
 }
 
 func TestCitationCountsWhereTheTestIs(t *testing.T) {
@@ -100,7 +87,7 @@ func TestMain(m *testing.M) {}
 		"test/harness/notes.txt":              "# [no MQTT- citation]\n",
 		"tools/x_test.go":                     "package x // [MQTT-9.9.9-9]\n",
 	})
-	covered, err := covering(t, root)
+	r, err := read(root)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -108,13 +95,13 @@ func TestMain(m *testing.M) {}
 		"MQTT-3.1.2-3":       {{"TestReserved", "a/a_test.go"}, {"connect", "sessions/testdata/connect.txt"}},
 		"MQTT-3.1.2-20":      {{"TestReserved", "a/a_test.go"}},
 		"3.1.1 MQTT-3.1.2-3": {{"TestReserved", "a/a_test.go"}},
-		"case 9":             {{"reserve", "test/wire/testdata/deep/reserve.txt"}},
+		"case 9":             {{"TestOne", "b/b_test.go"}, {"deep/reserve", "test/wire/testdata/deep/reserve.txt"}},
 	}
-	if len(covered) != len(want) {
-		t.Errorf("covered %v, want %v", covered, want)
+	if len(r.covered) != len(want) {
+		t.Errorf("covered %v, want %v", r.covered, want)
 	}
 	for id, tests := range want {
-		if got := covered[id]; len(got) != len(tests) || got[0] != tests[0] || got[len(got)-1] != tests[len(tests)-1] {
+		if got := r.covered[id]; len(got) != len(tests) || got[0] != tests[0] || got[len(got)-1] != tests[len(tests)-1] {
 			t.Errorf("%s is cited by %v, want %v", id, got, tests)
 		}
 	}
@@ -129,7 +116,7 @@ func TestFaultyCitationIsToldWithItsPlace(t *testing.T) {
 		"clause of error":  {"package a\n\nconst clause = \"MQTT-3.1.2-4\"\n", "a/a.go:3: there is no [MQTT-3.1.2-4]; the nearest is [MQTT-3.1.2-3]"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := covering(t, tree(t, map[string]string{"a/a.go": c.content}))
+			_, err := read(tree(t, map[string]string{"a/a.go": c.content}))
 			if err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("got %v, want %q", err, c.want)
 			}
@@ -154,7 +141,8 @@ func TestPageSaysWhatIsTestedAndWhyNot(t *testing.T) {
 		"| 3.1.2-3 | server | Reserved | [TestA](../a/a_test.go) |\n",
 		"| 3.1.2-20 | client | Pings | none: binds the client |\n",
 		"| 3.1.2-22 | server | Keep alive | none: later |\n",
-		"| 9 | all | Reserved bit [MQTT-3.1.2-3] | none: no test yet |\n",
+		"| 9 | all | Reserved bit [MQTT-3.1.2-3] | [TestOne](../b/b_test.go) |\n",
+		"| One is two. | [case 9] | [b/b.go](../b/b.go) | [TestOne](../b/b_test.go) |\n",
 	} {
 		if !strings.Contains(string(content), want) {
 			t.Errorf("the page has no %q", want)

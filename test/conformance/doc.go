@@ -14,4 +14,5 @@
 //
 //	go run ./test/conformance          writes docs/CONFORMANCE.md and prints the counts
 //	go run ./test/conformance -check   fails when docs/CONFORMANCE.md is not what would be written
+//	go run ./test/conformance -break   breaks behaviours one by one, and fails when a test does not notice
 package main

@@ -20,24 +20,50 @@ The specifications' normative statements are told in our own words, a line each;
 [docs.oasis-open.org/mqtt](https://docs.oasis-open.org/mqtt/mqtt/v5.0/os/mqtt-v5.0-os.html).
 `
 
+const brokenHeading = `
+## Broken on purpose
+
+To cite is not to test. ` + "`make conformance-break`" + ` breaks each of these behaviours in a copy of the file, as
+[conformance/mutations.txt](conformance/mutations.txt) says, and fails unless the test beside it fails.
+
+| the broken program | holds no longer | in | noticed by |
+|---|---|---|---|
+`
+
 // render makes the page.
-func render(catalogues []*catalogue, covered coverage) []byte {
+func (r *repository) render() []byte {
 	var b bytes.Buffer
 	b.WriteString(preamble + "\n")
-	for _, c := range catalogues {
-		fmt.Fprintf(&b, "- %s\n", c.count(covered))
+	for _, c := range r.catalogues {
+		fmt.Fprintf(&b, "- %s\n", c.count(r.covered))
 	}
-	for _, c := range catalogues {
+	fmt.Fprintf(&b, "- [%d behaviours](#broken-on-purpose) are broken on purpose, to see that their tests notice\n", len(r.mutations))
+	for _, c := range r.catalogues {
 		fmt.Fprintf(&b, "\n## %s\n", c.title)
 		for _, s := range c.sections {
 			fmt.Fprintf(&b, "\n### %s\n\n| %s | %s | what | tests |\n|---|---|---|---|\n", s.title, c.columns[0], c.columns[1])
 			for _, clause := range s.clauses {
-				fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", clause.number, clause.binds, clause.told(), clause.shown(covered[clause.id]))
+				fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", clause.number, clause.binds, clause.told(), clause.shown(r.covered[clause.id]))
 			}
 		}
 	}
+	b.WriteString(brokenHeading)
+	for _, m := range r.mutations {
+		fmt.Fprintf(&b, "| %s | %s | [%s](../%s) | %s |\n", escape(m.what), m.cited(), m.file, m.file, m.test.link())
+	}
 	return b.Bytes()
 }
+
+// cited are the citations of a mutation.
+func (m *mutation) cited() string {
+	var all []string
+	for _, c := range m.citations {
+		all = append(all, "["+c.id+"]")
+	}
+	return strings.Join(all, " ")
+}
+
+func (t test) link() string { return fmt.Sprintf("[%s](../%s)", t.name, t.file) }
 
 // told is the statement with what it rests on and what is to be said of it.
 func (c clause) told() string {
@@ -58,7 +84,7 @@ func (c clause) shown(tests []test) string {
 	}
 	var links []string
 	for _, t := range tests[:min(len(tests), mostTests)] {
-		links = append(links, fmt.Sprintf("[%s](../%s)", t.name, t.file))
+		links = append(links, t.link())
 	}
 	if more := len(tests) - mostTests; more > 0 {
 		links = append(links, fmt.Sprintf("and %d more", more))

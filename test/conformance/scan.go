@@ -11,8 +11,32 @@ import (
 	"strings"
 )
 
-// scriptFolders hold scripts, each of which is a test.
-var scriptFolders = []string{"sessions/testdata/", "test/wire/testdata/"}
+// A scriptFolder holds scripts, each of which is a test.
+type scriptFolder struct {
+	path, pkg string
+	test      string // the function that plays them
+}
+
+var scriptFolders = []scriptFolder{
+	{"sessions/testdata/", "sessions", "TestScripts"},
+	{"test/wire/testdata/", "test/wire", "TestWire"},
+}
+
+// folderOf is the folder of a script; ok is false when the file is none.
+func folderOf(file string) (folder scriptFolder, ok bool) {
+	for _, folder := range scriptFolders {
+		if strings.HasPrefix(file, folder.path) && strings.HasSuffix(file, ".txt") {
+			return folder, true
+		}
+	}
+	return scriptFolder{}, false
+}
+
+// scriptName is how a script is called: its path in its folder.
+func scriptName(file string) string {
+	folder, _ := folderOf(file)
+	return strings.TrimSuffix(strings.TrimPrefix(file, folder.path), ".txt")
+}
 
 // scan finds every citation in the repository's Go sources and scripts, in the order of the files.
 func scan(root string) ([]citation, error) {
@@ -37,25 +61,15 @@ func scan(root string) ([]citation, error) {
 		case strings.HasPrefix(file, "test/conformance/"): // this program's own examples cite nothing
 		case strings.HasSuffix(file, ".go"):
 			in, err = scanGo(path, file)
-		case isScript(file):
-			in, err = scanScript(path, file)
+		default:
+			if _, isScript := folderOf(file); isScript {
+				in, err = scanScript(path, file)
+			}
 		}
 		found = append(found, in...)
 		return err
 	})
 	return found, err
-}
-
-func isScript(file string) bool {
-	if !strings.HasSuffix(file, ".txt") {
-		return false
-	}
-	for _, folder := range scriptFolders {
-		if strings.HasPrefix(file, folder) {
-			return true
-		}
-	}
-	return false
 }
 
 // scanGo finds the citations in comments, and the clauses that string literals are: errors name the clause they obey, and
@@ -121,7 +135,7 @@ func scanScript(path, file string) ([]citation, error) {
 		return nil, err
 	}
 	var found []citation
-	of := test{name: strings.TrimSuffix(filepath.Base(file), ".txt"), file: file}
+	of := test{name: scriptName(file), file: file}
 	for i, line := range strings.Split(string(content), "\n") {
 		if !strings.HasPrefix(line, "#") {
 			if line != "" {
