@@ -59,7 +59,7 @@ func (d *decoder) publishProperties(p *Publish, section []byte) {
 	p.SubscriptionIdentifiers = s.subscriptionIdentifiers()
 }
 
-// topicName checks a topic that is UTF-8 already. [MQTT-3.3.2-2] [MQTT-4.7.1-1] [MQTT-4.7.3-1]
+// topicName checks a topic that is UTF-8 already. [MQTT-3.3.2-2] [MQTT-4.7.0-1] [MQTT-4.7.3-1]
 func (d *decoder) topicName(topic string) {
 	switch {
 	case topic == "":

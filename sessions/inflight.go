@@ -281,7 +281,7 @@ func (s *Session) onPuback(now time.Time, p *mqttcodec.Puback, dst []Effect) []E
 	case i < 0:
 		return dst // late, or for the same message twice
 	case s.inflight[i].qos != 1:
-		return s.fault(now, protocolError("MQTT-4.3.3-4", "PUBACK for a QoS 2 message"), dst)
+		return s.fault(now, protocolError("MQTT-3.3.4-1", "PUBACK for a QoS 2 message"), dst)
 	case !s.inflight[i].sent:
 		return s.fault(now, protocolError("", "PUBACK for a message that was not sent"), dst)
 	}
@@ -298,7 +298,7 @@ func (s *Session) onPubrec(now time.Time, p *mqttcodec.Pubrec, dst []Effect) []E
 	o := &s.inflight[i]
 	switch {
 	case o.qos != 2:
-		return s.fault(now, protocolError("MQTT-4.3.2-2", "PUBREC for a QoS 1 message"), dst)
+		return s.fault(now, protocolError("MQTT-3.3.4-1", "PUBREC for a QoS 1 message"), dst)
 	case !o.sent:
 		return s.fault(now, protocolError("", "PUBREC for a message that was not sent"), dst)
 	case o.state == awaitingPubcomp:
@@ -331,7 +331,7 @@ func (s *Session) onPubcomp(now time.Time, p *mqttcodec.Pubcomp, dst []Effect) [
 	case i < 0:
 		return dst
 	case s.inflight[i].state != awaitingPubcomp:
-		return s.fault(now, protocolError("MQTT-4.3.3-4", "PUBCOMP without PUBREL"), dst)
+		return s.fault(now, protocolError("", "PUBCOMP without PUBREL"), dst)
 	}
 	s.finish(i)
 	return dst

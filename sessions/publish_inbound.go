@@ -57,7 +57,7 @@ func (s *Session) onPublish(now time.Time, p *mqttcodec.Publish, dst []Effect) [
 	if p.QoS > 0 && (before == nil || before.counted != s.connection) {
 		s.inboundUsed++
 		if s.version == mqttcodec.V5 && s.inboundUsed > int(s.cfg.ReceiveMaximum) || len(s.inbound) > maxInbound*int(s.cfg.ReceiveMaximum) {
-			err := &mqttcodec.ProtocolError{Reason: mqttcodec.ReceiveMaximumExceeded, Clause: "MQTT-3.3.4-9", Detail: "more unacknowledged messages than our Receive Maximum"}
+			err := &mqttcodec.ProtocolError{Reason: mqttcodec.ReceiveMaximumExceeded, Clause: "MQTT-3.3.4-7", Detail: "more unacknowledged messages than our Receive Maximum"}
 			return s.fault(now, err, dst)
 		}
 	}

@@ -165,7 +165,7 @@ func (s *Session) forgetOrphan(p *mqttcodec.Subscribe, dst []Effect) []Effect {
 	return append(dst, Unsubscribe{Filters: filters})
 }
 
-// queueRetained puts the retained messages for a new subscription before what comes live. [MQTT-3.3.1-8]
+// queueRetained puts the retained messages for a new subscription before what comes live. [3.1.1 MQTT-3.3.1-8]
 func (s *Session) queueRetained(r mqttcodec.SubscriptionRequest, identifier uint32, entries []Entry) {
 	if s.connection == 0 {
 		return
