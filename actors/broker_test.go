@@ -39,7 +39,7 @@ func TestSessionIsResumedWithWhatCameMeanwhile(t *testing.T) {
 	})
 }
 
-// A silent client is taken for gone after one and a half times its keep alive. [MQTT-3.1.2-22]
+// A silent client is taken for gone after one and a half times its keep alive. [MQTT-3.1.2-22] [case 29]
 func TestSilentClientIsGoneAfterItsKeepAlive(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		b := startOnPipes(t, sessionstest.New(), "boot")

@@ -105,6 +105,7 @@ func encodeAll(t failer, packets []mqttcodec.Packet) (b []byte) {
 }
 
 // However the network cuts the stream: the packets are what was sent, and the buffer is never more than twice what came.
+// [case 24]
 func TestReaderFindsThePacketsHoweverTheStreamIsCut(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		packets := rapid.SliceOfN(rapid.Custom(drawPacket), 0, 20).Draw(t, "packets")
@@ -148,7 +149,7 @@ func TestReadBufferGrowsWhileMuchComesAndGoesBack(t *testing.T) {
 	}
 }
 
-// A packet above the limit is refused when its header has come, before memory is reserved for it. [MQTT-3.2.2-15]
+// A packet above the limit is refused when its header has come, before memory is reserved for it. [MQTT-3.2.2-15] [case 35]
 func TestTooLargePacketIsRefusedByItsHeader(t *testing.T) {
 	sent := append(encodeAll(t, []mqttcodec.Packet{&mqttcodec.Pingreq{}}), 0x30, 0xFF, 0xFF, 0xFF, 0x7F)
 	got, err := readAll(t, &chunks{rest: sent, sizes: func() int { return 3 }}, 1<<20)
@@ -173,7 +174,7 @@ func TestPacketsBeforeAFaultAreHandedOn(t *testing.T) {
 	}
 }
 
-// A client need not wait for CONNACK, nor the network keep packets together. [MQTT-3.1.4-5]
+// A client need not wait for CONNACK, nor the network keep packets together. [MQTT-3.1.4-5] [case 23]
 func TestPacketsBehindConnectAreTaken(t *testing.T) {
 	for _, cut := range []int{1, 13, 1 << 20} {
 		bubble(t, func(t *testing.T) {

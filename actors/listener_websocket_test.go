@@ -95,7 +95,7 @@ func (c *frameClient) wantClosed() websocket.StatusCode {
 	return websocket.CloseStatus(err)
 }
 
-// [MQTT-6.0.0-4]
+// [MQTT-6.0.0-4] [3.1.1 MQTT-6.0.0-4] [case 178]
 func TestWebSocketAnswerNamesTheSubprotocol(t *testing.T) {
 	b := startOnWebSockets(t)
 	for _, offer := range [][]string{{"mqtt"}, {"mqttv3.1"}, {"other", "mqtt"}} {
@@ -131,7 +131,8 @@ func TestWebSocketSendsPacketsInBinaryMessages(t *testing.T) {
 	c.disconnect()
 }
 
-// Several packets in one message, and packets over several messages and frames. [MQTT-6.0.0-2]
+// Several packets in one message, and packets over several messages and frames. [MQTT-6.0.0-2] [3.1.1 MQTT-6.0.0-2]
+// [case 178]
 func TestWebSocketMessagesNeedNotBePackets(t *testing.T) {
 	b := startOnWebSockets(t)
 	frames, _, err := dialWebSocket(t, b.WebSocketAddr(), "mqtt")
@@ -167,7 +168,7 @@ func TestWebSocketMessagesNeedNotBePackets(t *testing.T) {
 	expect[*mqttcodec.Puback](c)
 }
 
-// A client that sends text is told so, in the way of 5.0, and closed. [MQTT-6.0.0-1]
+// A client that sends text is told so, in the way of 5.0, and closed. [MQTT-6.0.0-1] [case 178]
 func TestWebSocketTextEndsTheConnection(t *testing.T) {
 	b := startOnWebSockets(t)
 	c := b.frames(true)

@@ -110,7 +110,7 @@ func payloads(s *sessionstest.Storage) []string {
 	return list
 }
 
-// What the log holds of a QoS 2 message and the journal does not is not taken again. [MQTT-4.3.3-10]
+// What the log holds of a QoS 2 message and the journal does not is not taken again. [MQTT-4.3.3-10] [case 82]
 func TestQoS2MessageInTheLogIsNotTakenAgainAfterACrash(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		b := startOnPipes(t, sessionstest.New(), "boot-1")
@@ -263,7 +263,7 @@ func TestSessionsEndWhileNobodyIsThere(t *testing.T) {
 	})
 }
 
-// A record that nobody can read costs its client the session, not the node its start.
+// A record that nobody can read costs its client the session, not the node its start. [case 186]
 func TestDamagedRecordIsPassedOver(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		storage := sessionstest.New()

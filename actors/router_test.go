@@ -217,7 +217,7 @@ func TestSubscribeWaitsForWhatWasPromisedToBeStored(t *testing.T) {
 	}
 }
 
-// Whatever the moment of a subscription: each retained message comes as retained, or live, and not both.
+// Whatever the moment of a subscription: each retained message comes as retained, or live, and not both. [case 196]
 func TestRetainedMessageComesOnceOrLive(t *testing.T) {
 	for range 200 {
 		r, _ := testRouter(1 << 20)

@@ -124,7 +124,7 @@ func TestPanicInAConnectionDetachesItsSession(t *testing.T) {
 	})
 }
 
-// However many connections want one session, one gets it at a time, and one has it in the end. [MQTT-3.1.4-3]
+// However many connections want one session, one gets it at a time, and one has it in the end. [MQTT-3.1.4-3] [case 37]
 func TestFiftyConnectionsTakeOverOneSession(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		b := startOnPipes(t, sessionstest.New(), "boot")

@@ -42,7 +42,7 @@ func (c *testClient) wantFault(reason mqttcodec.ReasonCode) {
 	c.wantEnd()
 }
 
-// An alias stands for the topic that it last came with; nobody but its connection sees it. [MQTT-3.3.2-12]
+// An alias stands for the topic that it last came with; nobody but its connection sees it. [MQTT-3.3.2-12] [case 96]
 func TestInboundAliasStandsForItsTopic(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		b := startOnPipes(t, sessionstest.New(), "boot")
@@ -57,7 +57,7 @@ func TestInboundAliasStandsForItsTopic(t *testing.T) {
 	})
 }
 
-// A PUBLISH that the session refuses was a valid packet all the same.
+// A PUBLISH that the session refuses was a valid packet all the same. [case 103]
 func TestInboundAliasOfRefusedPublishIsSet(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		b := startOnPipes(t, sessionstest.New(), "boot")
@@ -102,7 +102,7 @@ func TestInboundAliasFaultEndsTheConnection(t *testing.T) {
 	}
 }
 
-// Aliases of a connection end with it, in both directions, also when the session goes on. [MQTT-3.3.2-7]
+// Aliases of a connection end with it, in both directions, also when the session goes on. [MQTT-3.3.2-7] [case 99]
 func TestAliasesEndWithTheConnection(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		b := startOnPipes(t, sessionstest.New(), "boot")
@@ -133,6 +133,7 @@ func TestAliasesEndWithTheConnection(t *testing.T) {
 }
 
 // At most as many aliases are set as both sides allow, to the topics that come first. [MQTT-3.1.2-26] [MQTT-3.1.2-27]
+// [case 100]
 func TestOutboundAliasesGoToTheFirstTopics(t *testing.T) {
 	for _, test := range []struct{ client, ours, want uint16 }{{2, 32, 2}, {32, 2, 2}, {0, 32, 0}, {32, 0, 0}} {
 		t.Run(fmt.Sprintf("client %d, ours %d", test.client, test.ours), func(t *testing.T) {
@@ -183,7 +184,7 @@ func TestOutboundAliasesAreThoseOfOneConnection(t *testing.T) {
 }
 
 // A packet that would not fit with an alias goes without, and then the alias is not taken as set; one that is not sent at
-// all sets none either. [MQTT-3.1.2-24]
+// all sets none either. [MQTT-3.1.2-24] [case 101]
 func TestOutboundAliasFitsTheClientsMaximumPacketSize(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		const limit = 64

@@ -61,7 +61,7 @@ func checkStable(t *testing.T, v Version, b []byte) {
 
 var versions = []Version{V31, V311, V5}
 
-// Cut anywhere, with the Remaining Length as it was and with one that fits.
+// Cut anywhere, with the Remaining Length as it was and with one that fits. [case 95]
 func TestTruncatedPacketsAreRefused(t *testing.T) {
 	for _, e := range corpus() {
 		body := e.frame[2:]

@@ -133,7 +133,7 @@ func TestConnectRefusals(t *testing.T) {
 	})
 }
 
-// Each CONNECT property but User Property once only. (3.1.2.11)
+// Each CONNECT property but User Property once only. (3.1.2.11) [case 19]
 func TestConnectPropertyTwice(t *testing.T) {
 	for id, value := range map[property][]byte{
 		propSessionExpiry:              raw(0, 0, 0, 1),

@@ -31,7 +31,7 @@ var publishExamples = []example{
 
 func TestPublishBytes(t *testing.T) { testExamples(t, publishExamples) }
 
-// Topics are kept byte for byte. [MQTT-4.7.3-4]
+// Topics are kept byte for byte. [MQTT-4.7.3-4] [3.1.1 MQTT-4.7.3-4]
 func TestPublishKeepsUnusualTopics(t *testing.T) {
 	for _, topic := range []string{
 		"/", "//", "/a/", " ", "a b", "*", ">", "a.b", "$SYS/x", "\x01\x1f\x7f", "\u0080\uffff", "\ufeffbom", "e\u0301", "\u00e9",

@@ -73,7 +73,7 @@ func TestDecodeTakesExactlyOneFrame(t *testing.T) {
 	}
 }
 
-// Many packets in one segment and one byte in each segment read the same.
+// Many packets in one segment and one byte in each segment read the same. [case 24]
 func TestReaderDoesNotDependOnSegments(t *testing.T) {
 	var stream []byte
 	var want []Packet

@@ -32,6 +32,7 @@ func checkPacketIDs(t interface{ Fatalf(string, ...any) }, p *packetIDs, used ma
 }
 
 // TestPacketIDInUseIsNeverHandedOut compares with the obvious allocator: a set, searched one by one. [MQTT-2.2.1-4]
+// [3.1.1 MQTT-2.3.1-4] [case 157]
 func TestPacketIDInUseIsNeverHandedOut(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var p packetIDs

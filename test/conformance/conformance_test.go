@@ -75,6 +75,7 @@ func TestReserved(t *testing.T) {
 		2, // [MQTT-3.1.2-3]
 	} {
 		expect("MQTT-3.1.2-20")
+		t.Error("no answer [MQTT-3.1.2-20]")
 	}
 }
 
@@ -82,7 +83,7 @@ func TestReserved(t *testing.T) {
 func TestMain(m *testing.M) {}
 `,
 		"a/a.go":                              "package a\n\n// TestThing is no test. [MQTT-3.1.2-22]\nfunc TestThing() {}\n",
-		"sessions/testdata/connect.txt":       "# A script. [MQTT-3.1.2-3]\n# More of it.\nconnect\n----\nok\n\n# Later. [MQTT-3.1.2-22]\n",
+		"sessions/testdata/connect.txt":       "# A script. [MQTT-3.1.2-3]\n# More of it.\nconnect [MQTT-3.1.2-22]\n----\nok\n\n# Later. [MQTT-3.1.2-3]\n",
 		"test/wire/testdata/deep/reserve.txt": "# [case 9]\n",
 		"test/harness/notes.txt":              "# [no MQTT- citation]\n",
 		"tools/x_test.go":                     "package x // [MQTT-9.9.9-9]\n",

@@ -7,10 +7,10 @@
 //	[3.1.1 MQTT-3.1.2-3]  a clause of MQTT 3.1.1
 //	[case 36]             a hard case
 //
-// A citation counts for a test when it stands in the doc comment of the test function, in a comment inside the function,
-// or in the head comment of a script that is a test; and so does the clause that a test function expects an error to name.
-// Anywhere else it counts for nothing, but a clause that is in no catalogue is an error wherever it stands: in tests, in
-// the product's sources and in the clauses its errors name.
+// A citation counts for a test when it stands in the doc comment of the test function, in a comment or string inside the
+// function, or in a comment of a script; and so does the clause that a test function expects an error to name. Anywhere
+// else it counts for nothing, but a clause that is in no catalogue is an error wherever it stands: in tests, in the
+// product's sources and in the clauses its errors name.
 //
 //	go run ./test/conformance          writes docs/CONFORMANCE.md and prints the counts
 //	go run ./test/conformance -check   fails when docs/CONFORMANCE.md is not what would be written

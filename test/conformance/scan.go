@@ -72,8 +72,8 @@ func scan(root string) ([]citation, error) {
 	return found, err
 }
 
-// scanGo finds the citations in comments, and the clauses that string literals are: errors name the clause they obey, and
-// tests ask them for it.
+// scanGo finds the citations in comments and strings, and the clauses that strings are: errors name the clause they obey,
+// and tests ask them for it.
 func scanGo(path, file string) ([]citation, error) {
 	files := token.NewFileSet()
 	parsed, err := parser.ParseFile(files, path, nil, parser.ParseComments|parser.SkipObjectResolution)
@@ -98,8 +98,13 @@ func scanGo(path, file string) ([]citation, error) {
 		if !isLiteral || literal.Kind != token.STRING {
 			return true
 		}
-		if text, err := strconv.Unquote(literal.Value); err == nil && bare.MatchString(text) {
+		text, err := strconv.Unquote(literal.Value)
+		switch {
+		case err != nil:
+		case bare.MatchString(text):
 			cite("["+text+"]", literal.Pos())
+		default:
+			cite(text, literal.Pos())
 		}
 		return true
 	})
@@ -128,22 +133,17 @@ func isTest(name string) bool {
 	return name != "TestMain" && (strings.HasPrefix(name, "Test") || strings.HasPrefix(name, "Fuzz"))
 }
 
-// scanScript finds the citations of a script. Those in its head comment, before the first command, are what it tests.
+// scanScript finds the citations in a script's comments.
 func scanScript(path, file string) ([]citation, error) {
 	content, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}
 	var found []citation
-	of := test{name: scriptName(file), file: file}
 	for i, line := range strings.Split(string(content), "\n") {
-		if !strings.HasPrefix(line, "#") {
-			if line != "" {
-				of = test{}
-			}
-			continue
+		if strings.HasPrefix(line, "#") {
+			found = append(found, citationsIn(line, file, i+1, test{name: scriptName(file), file: file})...)
 		}
-		found = append(found, citationsIn(line, file, i+1, of)...)
 	}
 	return found, nil
 }

@@ -96,7 +96,7 @@ func (f *fleet) play(b *harness.Broker, subscribers []*subscriber) (wait func())
 }
 
 // TestKill9Loop kills the broker under load, starts it again, and in the end lets everybody have everything.
-// [MQTT-4.3.2-3] [MQTT-4.3.3-10] [MQTT-4.4.0-1] [MQTT-4.6.0-6] [MQTT-3.1.2-5]
+// [MQTT-4.3.2-3] [MQTT-4.3.3-10] [MQTT-4.4.0-1] [MQTT-4.6.0-6] [MQTT-3.1.2-5] [case 80] [case 181]
 func TestKill9Loop(t *testing.T) {
 	rounds, seed := environment(t)
 	random := rand.New(rand.NewPCG(seed, 0))

@@ -11,6 +11,7 @@ import (
 )
 
 // Every QoS arrives between all pairs of versions, at the lower of the published and the granted. [MQTT-3.8.4-8]
+// [3.1.1 MQTT-3.8.4-6] [case 110] [case 154]
 func TestEveryQoSBetweenVersions(t *testing.T) {
 	t.Parallel()
 	b := harness.Start(t)
@@ -39,7 +40,8 @@ func TestEveryQoSBetweenVersions(t *testing.T) {
 	}
 }
 
-// Topics arrive byte for byte, and payloads of any content and size. [MQTT-4.7.3-4]
+// Topics arrive byte for byte, and payloads of any content and size. [MQTT-4.7.3-4] [MQTT-1.5.4-3] [3.1.1 MQTT-1.5.3-3]
+// [3.1.1 MQTT-4.7.3-4] [case 70] [case 71]
 func TestTopicsAndPayloadsArriveUnchanged(t *testing.T) {
 	t.Parallel()
 	harness.EachVersion(t, func(t *testing.T, v mqttcodec.Version) {
@@ -61,7 +63,8 @@ func TestTopicsAndPayloadsArriveUnchanged(t *testing.T) {
 	})
 }
 
-// Wildcards match as the specification says. [MQTT-4.7.1-1] [MQTT-4.7.1-2] [MQTT-4.7.2-1]
+// Wildcards match as the specification says. [MQTT-4.7.1-1] [MQTT-4.7.1-2] [MQTT-4.7.2-1] [3.1.1 MQTT-4.7.1-2]
+// [3.1.1 MQTT-4.7.1-3] [3.1.1 MQTT-4.7.2-1] [MQTT-3.3.2-3] [case 120] [case 121]
 func TestWildcards(t *testing.T) {
 	t.Parallel()
 	filters := []string{"#", "+", "+/+", "/+", "a/#", "a/+", "a/+/c", "+/b/#", "$x/#", "$x/+", "a/b", "/", "+/#"}
@@ -99,6 +102,7 @@ func TestWildcards(t *testing.T) {
 }
 
 // Overlapping subscriptions of one client get one copy, at the highest QoS granted. [MQTT-3.3.4-2] [3.1.1 MQTT-3.3.5-1]
+// [case 112]
 func TestOverlappingSubscriptionsGetOneCopy(t *testing.T) {
 	t.Parallel()
 	harness.EachVersion(t, func(t *testing.T, v mqttcodec.Version) {
@@ -118,7 +122,8 @@ func TestOverlappingSubscriptionsGetOneCopy(t *testing.T) {
 	})
 }
 
-// UNSUBSCRIBE ends delivery, of exactly that filter. [MQTT-3.10.4-1] [MQTT-3.10.4-2] [MQTT-3.10.4-5]
+// UNSUBSCRIBE ends delivery, of exactly that filter. [MQTT-3.10.4-1] [MQTT-3.10.4-2] [MQTT-3.10.4-5] [MQTT-3.11.3-1]
+// [3.1.1 MQTT-3.10.4-1] [3.1.1 MQTT-3.10.4-2] [3.1.1 MQTT-3.10.4-5] [case 118] [case 119]
 func TestUnsubscribe(t *testing.T) {
 	t.Parallel()
 	harness.EachVersion(t, func(t *testing.T, v mqttcodec.Version) {
@@ -145,7 +150,8 @@ func TestUnsubscribe(t *testing.T) {
 	})
 }
 
-// Properties of a message arrive unaltered, live, queued and retained. [MQTT-3.3.2-15] to [MQTT-3.3.2-20]
+// Properties of a message arrive unaltered, live, queued and retained.
+// [MQTT-3.3.2-4] [MQTT-3.3.2-15] [MQTT-3.3.2-16] [MQTT-3.3.2-17] [MQTT-3.3.2-18] [MQTT-3.3.2-20] [case 153] [case 154]
 func TestMessagePropertiesArrive(t *testing.T) {
 	t.Parallel()
 	b := harness.Start(t)
@@ -189,7 +195,7 @@ func TestMessagePropertiesArrive(t *testing.T) {
 }
 
 // Request Problem Information 0: nothing but the code on acknowledgements; and no property of the publisher on them ever.
-// [MQTT-3.1.2-29]
+// [MQTT-3.1.2-29] [MQTT-3.4.2-1] [case 26] [case 78]
 func TestAcknowledgementsCarryNothingForeign(t *testing.T) {
 	t.Parallel()
 	b := harness.Start(t)
@@ -207,7 +213,7 @@ func TestAcknowledgementsCarryNothingForeign(t *testing.T) {
 	}
 }
 
-// Acknowledgements come in the order of the publishes. [MQTT-4.6.0-2] [MQTT-4.6.0-3]
+// Acknowledgements come in the order of the publishes. [MQTT-4.6.0-2] [case 90]
 func TestAcknowledgementsComeInOrder(t *testing.T) {
 	t.Parallel()
 	harness.EachVersion(t, func(t *testing.T, v mqttcodec.Version) {
@@ -227,7 +233,7 @@ func TestAcknowledgementsComeInOrder(t *testing.T) {
 }
 
 // What is sent behind CONNECT without waiting is done after CONNACK, a PUBLISH with the SUBSCRIBE before it in effect.
-// [MQTT-3.2.0-1]
+// [MQTT-3.2.0-1] [3.1.1 MQTT-3.2.0-1] [case 23]
 func TestPipelinedBehindConnect(t *testing.T) {
 	t.Parallel()
 	harness.EachVersion(t, func(t *testing.T, v mqttcodec.Version) {

@@ -10,7 +10,7 @@ import (
 )
 
 // The same client identifier again: the old connection is told, closed, and the new one has the session.
-// [MQTT-3.1.4-3] [3.1.1 MQTT-3.1.4-2]
+// [MQTT-3.1.4-3] [3.1.1 MQTT-3.1.4-2] [case 36]
 func TestTakeoverClosesTheOldConnection(t *testing.T) {
 	t.Parallel()
 	harness.EachVersion(t, func(t *testing.T, v mqttcodec.Version) {
@@ -34,7 +34,7 @@ func TestTakeoverClosesTheOldConnection(t *testing.T) {
 	})
 }
 
-// What was unacknowledged on the old connection is resent on the new one. [MQTT-4.4.0-1]
+// What was unacknowledged on the old connection is resent on the new one. [MQTT-4.4.0-1] [case 142]
 func TestTakeoverResendsInFlight(t *testing.T) {
 	t.Parallel()
 	b := harness.Start(t)
@@ -54,7 +54,8 @@ func TestTakeoverResendsInFlight(t *testing.T) {
 	finish(t, second, again, []string{"new"})
 }
 
-// A session of a connection with expiry 0 is not inherited by the connection that takes over. (3.1.2.11.2)
+// A session of a connection with expiry 0 is not inherited by the connection that takes over. (3.1.2.11.2) [MQTT-3.2.2-3]
+// [3.1.1 MQTT-3.1.2-6] [3.1.1 MQTT-3.2.2-3] [case 38]
 func TestTakeoverOfPassingSessionInheritsNothing(t *testing.T) {
 	t.Parallel()
 	harness.EachVersion(t, func(t *testing.T, v mqttcodec.Version) {
@@ -68,7 +69,7 @@ func TestTakeoverOfPassingSessionInheritsNothing(t *testing.T) {
 }
 
 // A client that is silent for one and a half times its keep alive is gone, its will published; PINGREQ keeps it.
-// [MQTT-3.1.2-22] [3.1.1 MQTT-3.1.2-24]
+// [MQTT-3.1.2-22] [3.1.1 MQTT-3.1.2-24] [case 29]
 func TestKeepAliveTimeout(t *testing.T) {
 	t.Parallel()
 	harness.EachVersion(t, func(t *testing.T, v mqttcodec.Version) {
@@ -103,7 +104,7 @@ func firstPacket(packets []mqttcodec.Packet) mqttcodec.Packet {
 	return packets[0]
 }
 
-// PINGREQ is answered at once, n for n. [MQTT-3.12.4-1]
+// PINGREQ is answered at once, n for n. [MQTT-3.12.4-1] [3.1.1 MQTT-3.12.4-1] [case 179]
 func TestPing(t *testing.T) {
 	t.Parallel()
 	b := harness.Start(t)
@@ -115,7 +116,7 @@ func TestPing(t *testing.T) {
 }
 
 // Never more than the client's Receive Maximum is unacknowledged; QoS 0 and answers pass by it; the next connection
-// counts afresh. [MQTT-3.3.4-9] [MQTT-4.9.0-2] [MQTT-4.9.0-3]
+// counts afresh. [MQTT-3.3.4-9] [MQTT-4.9.0-2] [MQTT-4.9.0-3] [MQTT-3.3.4-10] [case 146] [case 147]
 func TestReceiveMaximumOfTheClientHolds(t *testing.T) {
 	t.Parallel()
 	b := harness.Start(t)
@@ -160,7 +161,7 @@ func TestReceiveMaximumOfTheClientHolds(t *testing.T) {
 	}
 }
 
-// A client that sends more than the broker's Receive Maximum allows is disconnected. [MQTT-3.3.4-7]
+// A client that sends more than the broker's Receive Maximum allows is disconnected. [MQTT-3.3.4-7] [case 91]
 func TestReceiveMaximumOfTheBrokerIsEnforced(t *testing.T) {
 	t.Parallel()
 	b := harness.Start(t)
@@ -184,6 +185,7 @@ func TestReceiveMaximumOfTheBrokerIsEnforced(t *testing.T) {
 }
 
 // A message too large for a subscriber is left out for it alone, and those behind it flow. [MQTT-3.1.2-24] [MQTT-3.1.2-25]
+// [case 149]
 func TestMaximumPacketSizeOfTheClientHolds(t *testing.T) {
 	t.Parallel()
 	b := harness.Start(t)
@@ -216,6 +218,7 @@ func TestMaximumPacketSizeOfTheClientHolds(t *testing.T) {
 }
 
 // A packet larger than the broker's limit ends the connection, for the same reason in CONNACK and DISCONNECT. (3.2.2.3.6)
+// [MQTT-3.2.2-15] [case 93]
 func TestMaximumPacketSizeOfTheBrokerIsEnforced(t *testing.T) {
 	t.Parallel()
 	b := harness.Start(t, harness.Set("limits.max_packet", "64KiB"))
@@ -237,6 +240,7 @@ func TestMaximumPacketSizeOfTheBrokerIsEnforced(t *testing.T) {
 }
 
 // A message that expired while it was queued is not delivered; one that did not carries what is left. [MQTT-3.3.2-5] [MQTT-3.3.2-6]
+// [case 150]
 func TestMessageExpiry(t *testing.T) {
 	t.Parallel()
 	b := harness.Start(t)

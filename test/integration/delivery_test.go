@@ -10,7 +10,7 @@ import (
 	"dunlin/test/harness"
 )
 
-// Of fifty connections with one client identifier at once exactly one stays, and it works. [MQTT-3.1.4-3].
+// Of fifty connections with one client identifier at once exactly one stays, and it works. [MQTT-3.1.4-3] [case 37]
 func TestTakeoverRaceLeavesOne(t *testing.T) {
 	t.Parallel()
 	b := harness.Start(t)
@@ -49,6 +49,7 @@ func TestTakeoverRaceLeavesOne(t *testing.T) {
 }
 
 // A session goes on when its client comes back with another version; properties stay with those who know them. (4.1)
+// [case 46]
 func TestSessionOutlivesAChangeOfVersion(t *testing.T) {
 	t.Parallel()
 	b := harness.Start(t)
@@ -73,7 +74,8 @@ func TestSessionOutlivesAChangeOfVersion(t *testing.T) {
 }
 
 // Messages stay in order, and none is missing, while the subscriber comes and goes in the middle of a burst: from
-// queue to live and back, by leaving, by breaking off, by takeover. [MQTT-4.6.0-5] [MQTT-4.6.0-6].
+// queue to live and back, by leaving, by breaking off, by takeover. [MQTT-4.6.0-5] [MQTT-4.6.0-6] [case 144] [case 145]
+// [case 191]
 func TestOrderHoldsWhileTheSubscriberComesAndGoes(t *testing.T) {
 	t.Parallel()
 	harness.EachVersion(t, func(t *testing.T, v mqttcodec.Version) {
@@ -122,7 +124,7 @@ func TestOrderHoldsWhileTheSubscriberComesAndGoes(t *testing.T) {
 }
 
 // A refusal ends the exchange: PUBREC 0x80 and above is followed by no PUBREL and no resending, and frees the slot; so
-// does PUBACK. [MQTT-4.3.3-4] [MQTT-4.4.0-2].
+// does PUBACK. [MQTT-4.3.3-4] [MQTT-4.4.0-2] [case 148]
 func TestRefusedDeliveryIsOver(t *testing.T) {
 	t.Parallel()
 	b := harness.Start(t)
@@ -147,7 +149,7 @@ func TestRefusedDeliveryIsOver(t *testing.T) {
 }
 
 // Acknowledgements may come in any order, repeated, or for nothing; each frees its identifier once, and one of the
-// wrong kind ends the connection. [MQTT-4.4.0-2].
+// wrong kind ends the connection. [MQTT-4.4.0-2] [case 88] [case 159]
 func TestAcknowledgementsOfTheClient(t *testing.T) {
 	t.Parallel()
 	b := harness.Start(t)
@@ -176,7 +178,7 @@ func TestAcknowledgementsOfTheClient(t *testing.T) {
 	}
 }
 
-// Subscribers that read nothing cost bounded memory and hold nobody up, at QoS 0 and at QoS 1. (4.3.1)
+// Subscribers that read nothing cost bounded memory and hold nobody up, at QoS 0 and at QoS 1. (4.3.1) [case 156]
 func TestSlowReaderHoldsNobodyUp(t *testing.T) {
 	t.Parallel()
 	b := harness.Start(t)

@@ -28,7 +28,7 @@ func connectForever(t *testing.T, b *harness.Broker, v mqttcodec.Version, id str
 	return b.ConnectRaw(t, c)
 }
 
-// The server's maximum caps what the client asks for, and CONNACK says so. (3.2.2.3.2)
+// The server's maximum caps what the client asks for, and CONNACK says so. (3.2.2.3.2) [case 31] [case 43]
 func TestS10ServerMaximumCapsTheExpiry(t *testing.T) {
 	t.Parallel()
 	cases := []struct {
@@ -56,7 +56,7 @@ func TestS10ServerMaximumCapsTheExpiry(t *testing.T) {
 	}
 }
 
-// An expired session is gone, from JetStream too, while the broker runs. [MQTT-4.1.0-2] [MQTT-3.1.2-23]
+// An expired session is gone, from JetStream too, while the broker runs. [MQTT-4.1.0-2] [MQTT-3.1.2-23] [case 42]
 func TestS10ExpiredSessionLeavesNothing(t *testing.T) {
 	t.Parallel()
 	harness.EachVersion(t, func(t *testing.T, v mqttcodec.Version) {
@@ -76,7 +76,7 @@ func TestS10ExpiredSessionLeavesNothing(t *testing.T) {
 }
 
 // The expiry runs on while the broker is down, however it went down and whether or not the client was connected.
-// [MQTT-3.1.2-23]
+// [MQTT-3.1.2-23] [case 42] [case 43]
 func TestS10ExpiryCountsThroughDowntime(t *testing.T) {
 	t.Parallel()
 	harness.EachRestart(t, func(t *testing.T, v mqttcodec.Version, how harness.Ending) {
@@ -97,7 +97,7 @@ func TestS10ExpiryCountsThroughDowntime(t *testing.T) {
 	})
 }
 
-// What expired while the broker was down is removed without anybody asking for it.
+// What expired while the broker was down is removed without anybody asking for it. [MQTT-4.1.0-2] [case 43]
 func TestS10ExpiredInDowntimeLeavesNothing(t *testing.T) {
 	t.Parallel()
 	harness.EachEnding(t, func(t *testing.T, how harness.Ending) {
@@ -115,6 +115,7 @@ func TestS10ExpiredInDowntimeLeavesNothing(t *testing.T) {
 }
 
 // A restart does not end a session early, nor a connection a session that is older than its expiry. [MQTT-4.1.0-1]
+// [MQTT-3.1.2-23] [case 48]
 func TestS10LivingSessionIsNotExpired(t *testing.T) {
 	t.Parallel()
 	harness.EachVersion(t, func(t *testing.T, v mqttcodec.Version) {
@@ -132,7 +133,7 @@ func TestS10LivingSessionIsNotExpired(t *testing.T) {
 	})
 }
 
-// DISCONNECT may change the expiry, and 0 ends the session now. [MQTT-3.14.2-2]
+// DISCONNECT may change the expiry, and 0 ends the session now. [case 44]
 func TestS10DisconnectChangesTheExpiry(t *testing.T) {
 	t.Parallel()
 	b := harness.Start(t)

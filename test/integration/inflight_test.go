@@ -147,7 +147,8 @@ func (l *load) end() {
 
 // What the client has not acknowledged comes again after the restart: same identifiers, DUP, original order, before
 // anything new; of what is past PUBREC only the PUBREL.
-// [MQTT-4.4.0-1] [MQTT-4.6.0-1] [MQTT-3.3.1-1] [MQTT-4.3.3-6] [3.1.1 MQTT-4.4.0-1]
+// [MQTT-4.4.0-1] [MQTT-4.6.0-1] [MQTT-3.3.1-1] [MQTT-4.3.3-6] [3.1.1 MQTT-4.4.0-1] [3.1.1 MQTT-3.3.1-1]
+// [3.1.1 MQTT-4.6.0-1] [case 142] [case 181]
 func TestS03InFlightMessagesAreResent(t *testing.T) {
 	t.Parallel()
 	for _, busy := range []bool{false, true} {
@@ -257,7 +258,7 @@ func expectNothingLeft(t *testing.T, b *harness.Broker, c *harness.Raw, v mqttco
 }
 
 // At QoS 2 an identifier the client has seen is never lost, at whatever instant the broker dies: the message comes
-// again under it, or its PUBREL does. [MQTT-4.3.3-5] [MQTT-4.4.0-1]
+// again under it, or its PUBREL does. [MQTT-4.3.3-5] [MQTT-4.4.0-1] [case 181]
 func TestS03QoS2IdentifiersSurviveKillAtAnyInstant(t *testing.T) {
 	t.Parallel()
 	for _, seen := range []int{1, 7, 40, 150} {
@@ -344,7 +345,7 @@ func (d *qos2Device) check(t *testing.T, n int) {
 }
 
 // A QoS 1 message sent right before the kill may come again under another identifier, and is never lost.
-// [MQTT-4.3.2-3]
+// [MQTT-4.3.2-3] [case 181]
 func TestS03QoS1IsNeverLostWhateverTheInstant(t *testing.T) {
 	t.Parallel()
 	for _, seen := range []int{1, 15, 32} {

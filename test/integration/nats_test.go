@@ -198,7 +198,7 @@ func expectRetained(t *testing.T, b *harness.Broker, key, want string) {
 	})
 }
 
-// Topics cannot reach outside the log's subjects: what looks like a NATS subject is only a name.
+// Topics cannot reach outside the log's subjects: what looks like a NATS subject is only a name. [case 187]
 func TestTopicsCannotReachNATSSubjects(t *testing.T) {
 	t.Parallel()
 	b := harness.Start(t, harness.WithNATS())

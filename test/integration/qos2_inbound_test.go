@@ -12,7 +12,7 @@ import (
 
 // A QoS 2 message that the broker has received is known to it after the restart: repeated it is answered and not
 // delivered twice; PUBREL completes it and frees the identifier.
-// [MQTT-4.3.3-9] [MQTT-4.3.3-10] [MQTT-4.3.3-12] [3.1.1 MQTT-4.3.3-2]
+// [MQTT-4.3.3-10] [MQTT-4.3.3-12] [3.1.1 MQTT-4.3.3-2] [case 82] [case 83] [case 181]
 func TestS05ReceivedQoS2IsNotDeliveredTwice(t *testing.T) {
 	t.Parallel()
 	harness.EachRestart(t, func(t *testing.T, v mqttcodec.Version, how harness.Ending) {
@@ -73,6 +73,7 @@ func expectMessages(t *testing.T, r *harness.Raw, want ...string) {
 }
 
 // The publisher that never saw its PUBREC sends again, and the message arrives once, wherever the kill fell.
+// [MQTT-4.3.3-10] [case 82]
 func TestS05QoS2RepeatedAfterKillArrivesOnce(t *testing.T) {
 	t.Parallel()
 	for _, lead := range []time.Duration{0, 500 * time.Microsecond, 2 * time.Millisecond} {

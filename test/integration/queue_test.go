@@ -18,7 +18,8 @@ func mixed(topic string, first, n int) []mqttcodec.Publish {
 	return messages
 }
 
-// A client that comes back gets what it missed at once, with nothing else going on that could push it along.
+// A client that comes back gets what it missed at once, with nothing else going on that could push it along. [MQTT-4.5.0-1]
+// [case 40]
 func TestMissedMessageArrivesWithoutFurtherTraffic(t *testing.T) {
 	t.Parallel()
 	harness.EachVersion(t, func(t *testing.T, v mqttcodec.Version) {
@@ -40,7 +41,8 @@ func TestMissedMessageArrivesWithoutFurtherTraffic(t *testing.T) {
 }
 
 // Ten thousand messages missed while offline arrive, each once, in order, with a restart in the middle of them.
-// [MQTT-4.6.0-5] [MQTT-4.6.0-6] [MQTT-3.1.2-5]
+// [MQTT-4.6.0-5] [MQTT-4.6.0-6] [MQTT-3.1.2-5] [MQTT-4.5.0-1] [3.1.1 MQTT-3.1.2-5] [3.1.1 MQTT-4.5.0-1]
+// [3.1.1 MQTT-4.6.0-6] [case 40] [case 144]
 func TestS04MissedMessagesArriveOnceInOrder(t *testing.T) {
 	t.Parallel()
 	harness.EachRestart(t, func(t *testing.T, v mqttcodec.Version, how harness.Ending) {
@@ -95,7 +97,7 @@ func firstDifference(a, b []string) int {
 }
 
 // A message at QoS 0, by its publisher or by the subscription, is not for a client that is away; the option
-// sessions.queue_qos0 makes it so. (4.3.1)
+// sessions.queue_qos0 makes it so. (4.3.1) [case 155]
 func TestS06QoS0IsQueuedOnlyWhenAsked(t *testing.T) {
 	t.Parallel()
 	for _, queued := range []bool{false, true} {
@@ -134,7 +136,7 @@ func TestS06QoS0IsQueuedOnlyWhenAsked(t *testing.T) {
 	}
 }
 
-// A queue keeps what its limit allows, and drops at the end that is configured. 0 is no limit.
+// A queue keeps what its limit allows, and drops at the end that is configured. 0 is no limit. [case 155]
 func TestS09QueueLimitHolds(t *testing.T) {
 	t.Parallel()
 	const published = 250
@@ -176,7 +178,7 @@ func testQueueLimit(t *testing.T, v mqttcodec.Version, how harness.Ending, want 
 	c.ExpectPayloads(harness.Numbered("live", 0, 10)...)
 }
 
-// Messages in flight do not count as queued and are never dropped for the limit.
+// Messages in flight do not count as queued and are never dropped for the limit. [case 155]
 func TestS09InFlightIsNeverDropped(t *testing.T) {
 	t.Parallel()
 	harness.EachEnding(t, func(t *testing.T, how harness.Ending) {
@@ -200,7 +202,8 @@ func TestS09InFlightIsNeverDropped(t *testing.T) {
 }
 
 // A persistent session gets all it missed on a retained topic, not just the last; a new subscriber gets one; a
-// resumed session gets nothing for resuming. [MQTT-3.3.1-9] [MQTT-3.3.1-12] [MQTT-3.8.4-4] [3.1.1 MQTT-3.3.1-8]
+// resumed session gets nothing for resuming. [MQTT-3.3.1-9] [MQTT-3.3.1-12] [3.1.1 MQTT-3.3.1-8] [3.1.1 MQTT-3.3.1-9]
+// [case 135] [case 126]
 func TestS12RetainedMessagesAreAlsoQueued(t *testing.T) {
 	t.Parallel()
 	harness.EachRestart(t, func(t *testing.T, v mqttcodec.Version, how harness.Ending) {

@@ -10,7 +10,9 @@ import (
 )
 
 // The last retained message of each topic waits for new subscribers, over any restart; an empty one clears.
-// [MQTT-3.3.1-5] [MQTT-3.3.1-6] [MQTT-3.3.1-8] [3.1.1 MQTT-3.3.1-10] [case 126] [case 130] [case 131]
+// [MQTT-3.3.1-5] [MQTT-3.3.1-6] [MQTT-3.3.1-8] [3.1.1 MQTT-3.3.1-10] [MQTT-3.3.1-7] [MQTT-3.3.1-12] [MQTT-3.8.4-8]
+// [3.1.1 MQTT-3.3.1-5] [3.1.1 MQTT-3.3.1-6] [3.1.1 MQTT-3.3.1-7] [3.1.1 MQTT-3.3.1-8] [3.1.1 MQTT-3.3.1-9]
+// [3.1.1 MQTT-3.3.1-11] [3.1.1 MQTT-3.3.1-12] [case 126] [case 130] [case 131] [case 132] [case 181]
 func TestRetainedMessagesSurvive(t *testing.T) {
 	t.Parallel()
 	harness.EachRestart(t, func(t *testing.T, v mqttcodec.Version, how harness.Ending) {
@@ -37,7 +39,7 @@ func TestRetainedMessagesSurvive(t *testing.T) {
 		var got []string
 		for _, m := range s.ReceiveUntil("marker") {
 			if !m.Retain {
-				t.Errorf("%+v came without the retain flag [MQTT-3.3.1-8]", m)
+				t.Errorf("%+v came without the retain flag [3.1.1 MQTT-3.3.1-8]", m)
 			}
 			got = append(got, fmt.Sprintf("%s=%s@%d", m.Topic, m.Payload, m.QoS))
 		}
@@ -53,7 +55,8 @@ func TestRetainedMessagesSurvive(t *testing.T) {
 	})
 }
 
-// Retain Handling says when a SUBSCRIBE brings retained messages. [MQTT-3.3.1-9] [MQTT-3.3.1-10] [MQTT-3.3.1-11] [case 128] [case 129]
+// Retain Handling says when a SUBSCRIBE brings retained messages. [MQTT-3.3.1-9] [MQTT-3.3.1-10] [MQTT-3.3.1-11] [case 128]
+// [case 129]
 func TestRetainHandling(t *testing.T) {
 	t.Parallel()
 	harness.EachEnding(t, func(t *testing.T, how harness.Ending) {

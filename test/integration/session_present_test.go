@@ -7,7 +7,7 @@ import (
 	"dunlin/test/harness"
 )
 
-// A session is more than its subscriptions. [MQTT-3.1.2-5] [3.1.1 MQTT-3.2.2-2]
+// A session is more than its subscriptions. [MQTT-3.1.2-5] [3.1.1 MQTT-3.2.2-2] [3.1.1 MQTT-3.1.2-4] [case 40]
 func TestS01SessionWithoutSubscriptionsSurvives(t *testing.T) {
 	t.Parallel()
 	harness.EachRestart(t, func(t *testing.T, v mqttcodec.Version, how harness.Ending) {
@@ -43,7 +43,8 @@ var presenceCases = []struct {
 }
 
 // Session present is right in every history, and a restart between the steps changes none.
-// [MQTT-3.1.2-4] [MQTT-3.1.2-5] [MQTT-3.1.2-6] [MQTT-3.2.2-2] [MQTT-3.2.2-3] [3.1.1 MQTT-3.2.2-1]
+// [MQTT-3.1.2-4] [MQTT-3.1.2-5] [MQTT-3.1.2-6] [MQTT-3.2.2-2] [MQTT-3.2.2-3] [3.1.1 MQTT-3.2.2-1] [3.1.1 MQTT-3.2.2-2]
+// [3.1.1 MQTT-3.2.2-3] [3.1.1 MQTT-3.1.2-4] [3.1.1 MQTT-3.1.2-6] [case 39] [case 40] [case 41]
 func TestS07SessionPresentIsRight(t *testing.T) {
 	t.Parallel()
 	harness.EachVersion(t, func(t *testing.T, v mqttcodec.Version) {
@@ -94,7 +95,7 @@ func playPresenceCases(t *testing.T, v mqttcodec.Version, between func(*harness.
 	}
 }
 
-// 3.1 has no session present flag: the byte stays 0 although the session is there.
+// 3.1 has no session present flag: the byte stays 0 although the session is there. [case 6]
 func TestS07SessionPresentDoesNotExistIn31(t *testing.T) {
 	t.Parallel()
 	b := harness.Start(t)
@@ -113,7 +114,7 @@ func TestS07SessionPresentDoesNotExistIn31(t *testing.T) {
 }
 
 // Clean start discards everything at once: subscriptions, queue, identifiers, and what JetStream holds of them.
-// [MQTT-3.1.2-4] [3.1.1 MQTT-3.1.2-6]
+// [MQTT-3.1.2-4] [3.1.1 MQTT-3.1.2-6] [case 39]
 func TestS08CleanStartDiscardsAtOnce(t *testing.T) {
 	t.Parallel()
 	harness.EachRestart(t, func(t *testing.T, v mqttcodec.Version, how harness.Ending) {
@@ -146,7 +147,8 @@ func TestS08CleanStartDiscardsAtOnce(t *testing.T) {
 	})
 }
 
-// An empty client identifier cannot be come back to with clean session 0. [3.1.1 MQTT-3.1.3-8]
+// An empty client identifier cannot be come back to with clean session 0. [3.1.1 MQTT-3.1.3-8] [3.1.1 MQTT-3.2.2-4]
+// [3.1.1 MQTT-3.2.2-5] [3.1.1 MQTT-3.1.3-9] [case 14] [case 22]
 func TestS19EmptyClientIDWithCleanSession0IsRefusedIn311(t *testing.T) {
 	t.Parallel()
 	b := harness.Start(t)
@@ -161,7 +163,7 @@ func TestS19EmptyClientIDWithCleanSession0IsRefusedIn311(t *testing.T) {
 	}
 }
 
-// 3.1 knows no empty client identifier at all.
+// 3.1 knows no empty client identifier at all. [case 16]
 func TestS19EmptyClientIDIsRefusedIn31(t *testing.T) {
 	t.Parallel()
 	b := harness.Start(t)
@@ -173,7 +175,7 @@ func TestS19EmptyClientIDIsRefusedIn31(t *testing.T) {
 	r.ExpectClosed()
 }
 
-// With clean session 1 the broker makes one up. [3.1.1 MQTT-3.1.3-7]
+// With clean session 1 the broker makes one up. [3.1.1 MQTT-3.1.3-7] [3.1.1 MQTT-3.1.3-6] [case 14]
 func TestS19EmptyClientIDWithCleanSession1IsAcceptedIn311(t *testing.T) {
 	t.Parallel()
 	b := harness.Start(t)
@@ -184,7 +186,7 @@ func TestS19EmptyClientIDWithCleanSession1IsAcceptedIn311(t *testing.T) {
 }
 
 // 5.0 gets an identifier assigned, with clean start 0 too, and can come back to its session with it.
-// [MQTT-3.1.3-6] [MQTT-3.1.3-7] [MQTT-3.2.2-16]
+// [MQTT-3.1.3-6] [MQTT-3.1.3-7] [MQTT-3.2.2-16] [case 15]
 func TestS19AssignedClientIDNamesASessionThatSurvives(t *testing.T) {
 	t.Parallel()
 	harness.EachEnding(t, func(t *testing.T, how harness.Ending) {

@@ -74,7 +74,7 @@ func TestStartOnUsedDataDirectoryHarmsNobody(t *testing.T) {
 }
 
 // SIGTERM tells a 5.0 client why, closes a 3.1.1 client, and publishes no loss of what was acknowledged.
-// [MQTT-3.14.0-1] [MQTT-3.14.4-1]
+// [MQTT-3.14.0-1] [MQTT-3.14.4-1] [case 49]
 func TestSIGTERMSendsDisconnect(t *testing.T) {
 	t.Parallel()
 	b := harness.Start(t)

@@ -202,7 +202,7 @@ func differs(got, want mqttcodec.Publish) string {
 }
 
 // Fifty subscriptions with their options and identifiers work after the restart as before, without a SUBSCRIBE.
-// [MQTT-3.1.2-5] [MQTT-3.8.4-8] [MQTT-3.8.3-3] [MQTT-3.3.1-13].
+// [MQTT-3.1.2-5] [MQTT-3.8.4-8] [MQTT-3.8.3-3] [MQTT-3.3.1-13] [case 115] [case 116] [case 127] [case 181]
 func TestS02SubscriptionsSurviveWithOptions(t *testing.T) {
 	t.Parallel()
 	harness.EachEnding(t, func(t *testing.T, how harness.Ending) {
@@ -232,7 +232,7 @@ func TestS02SubscriptionsSurviveWithOptions(t *testing.T) {
 }
 
 // The same through the Paho libraries, which know nothing of options or of several identifiers; what is published
-// while the client is away counts too.
+// while the client is away counts too. [3.1.1 MQTT-3.1.2-4] [3.1.1 MQTT-3.1.2-5]
 func TestS02SubscriptionsSurvive(t *testing.T) {
 	t.Parallel()
 	harness.EachRestart(t, testSubscriptionsSurvive)

@@ -8,7 +8,7 @@ import (
 )
 
 // Topic aliases of a publisher are its own affair: receivers, the log and retained messages get the topic that an alias
-// stood for. [MQTT-3.3.2-12]
+// stood for. [MQTT-3.3.2-12] [case 96] [case 100] [case 104]
 func TestInboundTopicAlias(t *testing.T) {
 	t.Parallel()
 	b := harness.Start(t)
@@ -41,7 +41,7 @@ func TestInboundTopicAlias(t *testing.T) {
 }
 
 // A topic alias of 0, above the broker's maximum, or not set on this connection ends the connection, which alone is
-// harmed. (3.3.4) [MQTT-3.3.2-7] [MQTT-3.3.2-8] [MQTT-3.3.2-9]
+// harmed. (3.3.4) [MQTT-3.3.2-7] [MQTT-3.3.2-8] [MQTT-3.3.2-9] [case 97] [case 98]
 func TestInboundTopicAliasFaults(t *testing.T) {
 	t.Parallel()
 	const highest = 3
@@ -76,6 +76,7 @@ func TestInboundTopicAliasFaults(t *testing.T) {
 
 // A client that takes topic aliases gets them: an alias comes with its topic first, is alone then, and is unknown to the
 // next connection, where also what is sent again has its topic. [MQTT-3.1.2-26] [MQTT-3.1.2-27] [MQTT-3.3.2-7]
+// [MQTT-3.3.2-11] [case 99] [case 100] [case 101] [case 102]
 func TestOutboundTopicAlias(t *testing.T) {
 	t.Parallel()
 	b := harness.Start(t)

@@ -33,7 +33,8 @@ func startWatched(t *testing.T) (*harness.Broker, *harness.Client) {
 }
 
 // A connection that ends without DISCONNECT 0x00 leaves its will, one that ends with it none.
-// [MQTT-3.1.2-8] [MQTT-3.14.4-3] [3.1.1 MQTT-3.1.2-8] [3.1.1 MQTT-3.14.4-3] [case 51]
+// [MQTT-3.1.2-8] [MQTT-3.14.4-3] [3.1.1 MQTT-3.1.2-8] [3.1.1 MQTT-3.14.4-3] [3.1.1 MQTT-3.1.2-10] [case 50] [case 51]
+// [case 55]
 func TestWillIsPublishedUnlessDisconnected(t *testing.T) {
 	t.Parallel()
 	harness.EachVersion(t, func(t *testing.T, v mqttcodec.Version) {
@@ -58,7 +59,7 @@ func TestWillIsPublishedUnlessDisconnected(t *testing.T) {
 }
 
 // A will waits for its delay or the end of the session, whichever is first; a client that is back in time has none.
-// [MQTT-3.1.3-9] [case 52] [case 53] [case 54]
+// [MQTT-3.1.3-9] [MQTT-3.1.2-8] [case 52] [case 53] [case 54]
 func TestWillDelay(t *testing.T) {
 	t.Parallel()
 	b, watcher := startWatched(t)
@@ -78,7 +79,8 @@ func TestWillDelay(t *testing.T) {
 	expectWills(t, watcher, "ended")
 }
 
-// A will that waits for its delay is published once, also when the broker restarts meanwhile. [MQTT-3.1.2-8] [case 58] [case 192]
+// A will that waits for its delay is published once, also when the broker restarts meanwhile. [MQTT-3.1.2-8] [case 58]
+// [case 192]
 func TestDelayedWillSurvivesRestart(t *testing.T) {
 	t.Parallel()
 	for _, how := range []harness.Ending{harness.Term, harness.Kill9} {
@@ -97,7 +99,7 @@ func TestDelayedWillSurvivesRestart(t *testing.T) {
 }
 
 // A connection that the broker's end has cut leaves its will too, published at the latest after the restart, also for
-// a clean session: it is the one thing that such a session leaves. (3.1.2.5)
+// a clean session: it is the one thing that such a session leaves. (3.1.2.5) [MQTT-3.1.2-8] [3.1.1 MQTT-3.1.2-8] [case 181]
 func TestWillOfConnectionCutByTheBrokerIsPublished(t *testing.T) {
 	t.Parallel()
 	for _, how := range []harness.Ending{harness.Term, harness.Kill9} {
@@ -118,6 +120,7 @@ func resumeWatcher(b *harness.Broker) *harness.Client {
 }
 
 // A will is a message like any other: retained when it says so, with its properties. [MQTT-3.1.2-15] [MQTT-3.1.3-10]
+// [case 59] [case 60]
 func TestWillCarriesRetainAndProperties(t *testing.T) {
 	t.Parallel()
 	b, watcher := startWatched(t)
