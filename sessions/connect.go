@@ -113,10 +113,8 @@ func (s *Session) admit(now time.Time, dst []Effect) []Effect {
 func (s *Session) accept(now time.Time, dst []Effect) []Effect {
 	s.claim = min(s.claim, s.record.durable)
 	ack := s.connack()
-	if limit := s.clientMaxPacket; limit > 0 {
-		if n, err := mqttcodec.Size(s.version, ack); err != nil || n > int(limit) {
-			return s.fault(now, &mqttcodec.ProtocolError{Reason: mqttcodec.PacketTooLarge, Clause: "MQTT-3.1.2-24", Detail: "CONNACK is larger than the client takes"}, dst)
-		}
+	if !s.fits(ack) {
+		return s.fault(now, answerTooLarge(ack), dst)
 	}
 	s.becomeConnected()
 	dst = s.send(ack, dst)

@@ -26,8 +26,9 @@ func (s *Session) hangUp(reason mqttcodec.ReasonCode, err error, dst []Effect) [
 	}
 	if s.version == mqttcodec.V5 {
 		if s.state == stateConnecting {
-			if reason != mqttcodec.SessionTakenOver {
-				dst = s.send(&mqttcodec.Connack{Reason: connackReason(reason)}, dst)
+			refusal := &mqttcodec.Connack{Reason: connackReason(reason)}
+			if reason != mqttcodec.SessionTakenOver && s.fits(refusal) {
+				dst = s.send(refusal, dst)
 			}
 		} else { // never before CONNACK [MQTT-3.14.0-1]
 			dst = s.send(&mqttcodec.Disconnect{Reason: disconnectReason(reason)}, dst)

@@ -244,10 +244,7 @@ func (s *Session) undeliverable(p *mqttcodec.Publish) DropReason {
 	if !s.identity.mayReceive(p.Topic) {
 		return DropMayNotRead
 	}
-	if s.clientMaxPacket == 0 {
-		return ""
-	}
-	if n, err := mqttcodec.Size(s.version, p); err != nil || n > int(s.clientMaxPacket) {
+	if !s.fits(p) {
 		return DropTooLarge
 	}
 	return ""

@@ -270,9 +270,9 @@ func (s *Session) onPacket(now time.Time, p mqttcodec.Packet, dst []Effect) []Ef
 	case *mqttcodec.Pubcomp:
 		return s.onPubcomp(now, p, dst)
 	case *mqttcodec.Subscribe:
-		return s.enqueueSubscriptionWork(now, p, dst)
+		return s.enqueueSubscriptionWork(now, p, &mqttcodec.Suback{Reasons: make([]mqttcodec.ReasonCode, len(p.Requests))}, dst)
 	case *mqttcodec.Unsubscribe:
-		return s.enqueueSubscriptionWork(now, p, dst)
+		return s.enqueueSubscriptionWork(now, p, &mqttcodec.Unsuback{Reasons: make([]mqttcodec.ReasonCode, len(p.Filters))}, dst)
 	case *mqttcodec.Pingreq:
 		return s.send(&mqttcodec.Pingresp{}, dst) // [MQTT-3.12.4-1]
 	case *mqttcodec.Disconnect:
@@ -292,6 +292,20 @@ func (s *Session) send(p mqttcodec.Packet, dst []Effect) []Effect {
 		return dst
 	}
 	return append(dst, Send{Connection: s.connection, Packet: p})
+}
+
+// fits reports whether the client takes a packet of this size. [MQTT-3.1.2-24]
+func (s *Session) fits(p mqttcodec.Packet) bool {
+	if s.clientMaxPacket == 0 {
+		return true
+	}
+	n, err := mqttcodec.Size(s.version, p)
+	return err == nil && n <= int(s.clientMaxPacket)
+}
+
+// answerTooLarge is why a client that cannot be answered is disconnected: it would wait for ever.
+func answerTooLarge(p mqttcodec.Packet) *mqttcodec.ProtocolError {
+	return &mqttcodec.ProtocolError{Reason: mqttcodec.PacketTooLarge, Clause: "MQTT-3.1.2-24", Detail: p.Type().String() + " is larger than the client takes"}
 }
 
 // sendWhen sends an acknowledgement once a version of a document is durable. The order of calls is kept for each document.

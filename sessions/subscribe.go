@@ -36,7 +36,11 @@ func (w *subscriptionWork) orphaned() subscriptionWork {
 	return subscriptionWork{subscribing: w.subscribing, token: w.token, reasons: w.reasons, orphan: w.subscribing != nil}
 }
 
-func (s *Session) enqueueSubscriptionWork(now time.Time, p mqttcodec.Packet, dst []Effect) []Effect {
+// enqueueSubscriptionWork takes a SUBSCRIBE or UNSUBSCRIBE whose answer will be as large as answer.
+func (s *Session) enqueueSubscriptionWork(now time.Time, p, answer mqttcodec.Packet, dst []Effect) []Effect {
+	if !s.fits(answer) {
+		return s.fault(now, answerTooLarge(answer), dst)
+	}
 	s.subscriptionWork.queue = append(s.subscriptionWork.queue, p) // bounded by the connection's inbound bound
 	return s.continueSubscriptionWork(now, dst)
 }

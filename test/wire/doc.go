@@ -63,7 +63,9 @@
 //	clock                         sets the clock
 //	after 1.5s                    time passes, in the few scripts that are about time
 //	repeat 10 {                   until }; ${i} counts from 1
-//	broker restart kill9          or sigterm; all connections are gone. Also: broker down kill9, broker up
+//	broker restart kill9          or sigterm: down and up. The connections are gone
+//	broker down sigterm           what it said at the end can still be received
+//	broker up
 //	wait until log "text"         until the broker has logged it
 //
 // A name may connect again once its connection is closed, disconnected, dropped or reset.

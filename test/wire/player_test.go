@@ -96,7 +96,7 @@ func (p *player) repeat(st *statement) error {
 	return nil
 }
 
-// restart takes the broker down and up again; all connections are gone.
+// restart takes the broker down, or up again: the connections of before are then given up.
 func (p *player) restart(words []string) error {
 	if !p.ownBroker {
 		return errors.New(`other scripts use this broker too: say "broker own" in the head`)
@@ -110,20 +110,23 @@ func (p *player) restart(words []string) error {
 		default:
 			return fmt.Errorf("how: kill9 or sigterm")
 		}
-		p.closeAll()
 		return nil
+	}
+	up := func() {
+		p.closeAll()
+		p.broker.Up()
 	}
 	switch {
 	case len(words) == 2 && words[0] == "down":
 		return down(words[1])
 	case len(words) == 1 && words[0] == "up":
-		p.broker.Up()
+		up()
 		return nil
 	case len(words) == 2 && words[0] == "restart":
 		if err := down(words[1]); err != nil {
 			return err
 		}
-		p.broker.Up()
+		up()
 		return nil
 	}
 	return errors.New("broker restart, down or up")
