@@ -62,7 +62,7 @@ func (s *Session) resumeInflight(dst []Effect) []Effect {
 			o.state = awaitingPubcomp
 			dst = s.send(&mqttcodec.Pubrel{PacketID: o.packetID}, dst)
 		case o.state == pubrecSeen:
-			s.sendWhen(false, o.journaled, &mqttcodec.Pubrel{PacketID: o.packetID})
+			s.sendWhen(false, o.journaled, o.packetID, &mqttcodec.Pubrel{PacketID: o.packetID})
 		case o.entry.Message == nil:
 			gone = append(gone, o.entry.Sequence)
 		}
@@ -300,8 +300,9 @@ func (s *Session) onPubrec(now time.Time, p *mqttcodec.Pubrec, dst []Effect) []E
 		return s.fault(now, protocolError("", "PUBREC for a message that was not sent"), dst)
 	case o.state == awaitingPubcomp:
 		return s.send(&mqttcodec.Pubrel{PacketID: p.PacketID}, dst)
-	case o.state == pubrecSeen:
-		return dst // its PUBREL is on its way
+	case o.state == pubrecSeen: // its PUBREL waits for the journal
+		s.sendAgain(mqttcodec.TypePubrel, p.PacketID)
+		return dst
 	case p.Reason.Failed():
 		s.finish(i) // [MQTT-4.3.3-4]
 		s.journalNow()
@@ -310,7 +311,7 @@ func (s *Session) onPubrec(now time.Time, p *mqttcodec.Pubrec, dst []Effect) []E
 	o.state = pubrecSeen
 	o.entry.Message = nil // never sent again
 	o.journaled = s.journalNow()
-	s.sendWhen(false, o.journaled, &mqttcodec.Pubrel{PacketID: p.PacketID})
+	s.sendWhen(false, o.journaled, p.PacketID, &mqttcodec.Pubrel{PacketID: p.PacketID})
 	return dst
 }
 

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"dunlin/mqttcodec"
 )
@@ -40,6 +41,8 @@ type pendingPublish struct {
 	id         string
 	// asked: Persist was emitted and has no result yet. done: the result is in, or none is needed.
 	asked, done bool
+	// again is how often more its connection has sent it: each is answered.
+	again uint8
 	err         error
 	reason      mqttcodec.ReasonCode
 }
@@ -114,14 +117,19 @@ func (s *Session) publishRefusal(who *Identity, m *Message) (mqttcodec.ReasonCod
 		return mqttcodec.NotAuthorized, DropRefused // the server's own topics (4.7.2)
 	case !who.mayPublish(m):
 		return mqttcodec.NotAuthorized, DropMayNotSend
+	case m.Properties.PayloadFormat.Value == 1 && !utf8.Valid(m.Payload):
+		return mqttcodec.PayloadFormatInvalid, DropRefused // (3.3.2.3.2)
 	}
 	return mqttcodec.Success, ""
 }
 
 // refuse answers a PUBLISH that is not taken. Before 5.0 there is no negative answer: the message is acknowledged and
-// dropped. [3.1.1 MQTT-3.3.5-2]
+// dropped. [3.1.1 MQTT-3.3.5-2] At QoS 0 only a payload that is not what it says has an answer. (3.3.2.3.2)
 func (s *Session) refuse(now time.Time, p *mqttcodec.Publish, reason mqttcodec.ReasonCode, dst []Effect) []Effect {
 	if p.QoS == 0 {
+		if reason == mqttcodec.PayloadFormatInvalid {
+			return s.fault(now, &mqttcodec.ProtocolError{Reason: reason, Detail: "the payload is not UTF-8 as its format says"}, dst)
+		}
 		return dst
 	}
 	kind := pendingPuback
@@ -134,26 +142,28 @@ func (s *Session) refuse(now time.Time, p *mqttcodec.Publish, reason mqttcodec.R
 	return s.settlePending(now, dst)
 }
 
-// repeated answers a QoS 2 PUBLISH that came before. If it is still being stored, PUBREC is on its way.
+// repeated answers a QoS 2 PUBLISH that came before, as soon as it is stored.
 func (s *Session) repeated(id uint16, in *inboundMessage, dst []Effect) []Effect {
-	if !in.stored {
-		for i := range s.pending {
-			if e := &s.pending[i]; e.kind == pendingPubrec && e.generation == in.generation {
-				e.connection = s.connection // the answer goes to the connection that asked last
-			}
-		}
+	switch {
+	case in.stored && in.journaled <= s.journal.durable:
+		return s.send(&mqttcodec.Pubrec{PacketID: id}, dst)
+	case in.stored && s.sendAgain(mqttcodec.TypePubrec, id):
+		return dst
+	case in.stored: // the one on its way was another connection's
+		s.sendWhen(false, in.journaled, id, &mqttcodec.Pubrec{PacketID: id})
 		return dst
 	}
-	if in.journaled > s.journal.durable {
-		for _, a := range s.answers {
-			if rec, ok := a.packet.(*mqttcodec.Pubrec); ok && rec.PacketID == id {
-				return dst
-			}
+	for i := range s.pending {
+		e := &s.pending[i]
+		switch {
+		case e.kind != pendingPubrec || e.generation != in.generation:
+		case e.connection != s.connection:
+			e.connection, e.again = s.connection, 0 // answers go to the connection that asked last
+		default:
+			e.again = min(e.again, maxAgain-1) + 1
 		}
-		s.sendWhen(false, in.journaled, &mqttcodec.Pubrec{PacketID: id})
-		return dst
 	}
-	return s.send(&mqttcodec.Pubrec{PacketID: id}, dst)
+	return dst
 }
 
 // persist puts a message on its way into the log.
@@ -301,8 +311,10 @@ func (s *Session) answerQoS2(e pendingPublish, here bool, dst []Effect) []Effect
 		} else if here {
 			s.inboundUsed--
 		}
-		if here {
-			dst = s.send(&mqttcodec.Pubrec{PacketID: e.packetID, Reason: e.reason}, dst)
+		for range 1 + int(e.again) {
+			if here {
+				dst = s.send(&mqttcodec.Pubrec{PacketID: e.packetID, Reason: e.reason}, dst)
+			}
 		}
 		return dst
 	}
@@ -313,7 +325,8 @@ func (s *Session) answerQoS2(e pendingPublish, here bool, dst []Effect) []Effect
 	in.journaled = s.journalNow()
 	s.settle(e.token, false, in.journaled)
 	if here {
-		s.sendWhen(false, in.journaled, &mqttcodec.Pubrec{PacketID: e.packetID})
+		s.sendWhen(false, in.journaled, e.packetID, &mqttcodec.Pubrec{PacketID: e.packetID})
+		s.answers[len(s.answers)-1].again = e.again
 	}
 	return dst
 }
@@ -323,17 +336,14 @@ func (s *Session) answerQoS2(e pendingPublish, here bool, dst []Effect) []Effect
 func (s *Session) onPubrel(p *mqttcodec.Pubrel, dst []Effect) []Effect {
 	in := s.inbound[p.PacketID]
 	if in == nil {
-		for _, a := range s.answers {
-			if c, ok := a.packet.(*mqttcodec.Pubcomp); ok && c.PacketID == p.PacketID {
-				return dst // its PUBCOMP is on its way
-			}
+		if !s.sendAgain(mqttcodec.TypePubcomp, p.PacketID) {
+			// It may have been freed on an earlier connection, and the journal not say so yet.
+			s.sendWhen(false, max(s.journal.sent, s.journal.wanted), p.PacketID, &mqttcodec.Pubcomp{PacketID: p.PacketID, Reason: mqttcodec.PacketIdentifierNotFound})
 		}
-		// It may have been freed on an earlier connection, and the journal not say so yet.
-		s.sendWhen(false, max(s.journal.sent, s.journal.wanted), &mqttcodec.Pubcomp{PacketID: p.PacketID, Reason: mqttcodec.PacketIdentifierNotFound})
 		return dst
 	}
 	s.forgetInbound(p.PacketID, in)
-	s.sendWhen(false, s.journalNow(), &mqttcodec.Pubcomp{PacketID: p.PacketID})
+	s.sendWhen(false, s.journalNow(), p.PacketID, &mqttcodec.Pubcomp{PacketID: p.PacketID})
 	return dst
 }
 

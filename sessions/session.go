@@ -1,6 +1,7 @@
 package sessions
 
 import (
+	"math"
 	"slices"
 	"time"
 
@@ -123,8 +124,14 @@ type connectionState struct {
 type answer struct {
 	inRecord bool
 	version  uint64
+	packetID uint16
 	packet   mqttcodec.Packet
+	// again is how often more it is sent: as often as the client has sent again meanwhile what it answers.
+	again uint8
 }
+
+// maxAgain bounds how many answers a client gets that repeats a packet before the first can be given.
+const maxAgain = math.MaxUint8
 
 // New is the session of a client identifier of which storage holds nothing but, perhaps, deletion markers.
 func New(cfg *Config, clientID string, stored Stored) *Session {
@@ -309,10 +316,21 @@ func answerTooLarge(p mqttcodec.Packet) *mqttcodec.ProtocolError {
 }
 
 // sendWhen sends an acknowledgement once a version of a document is durable. The order of calls is kept for each document.
-func (s *Session) sendWhen(inRecord bool, version uint64, p mqttcodec.Packet) {
+func (s *Session) sendWhen(inRecord bool, version uint64, id uint16, p mqttcodec.Packet) {
 	if s.connection != 0 {
-		s.answers = append(s.answers, answer{inRecord, version, p})
+		s.answers = append(s.answers, answer{inRecord: inRecord, version: version, packetID: id, packet: p})
 	}
+}
+
+// sendAgain has an acknowledgement that waits for the journal sent once more. It reports whether there is one.
+func (s *Session) sendAgain(t mqttcodec.PacketType, id uint16) bool {
+	for i := range s.answers {
+		if a := &s.answers[i]; a.packetID == id && a.packet.Type() == t {
+			a.again = min(a.again, maxAgain-1) + 1
+			return true
+		}
+	}
+	return false
 }
 
 // releaseAnswers sends the acknowledgements whose document has become durable.
@@ -330,7 +348,9 @@ func (s *Session) releaseAnswers(dst []Effect) []Effect {
 		if rel, ok := a.packet.(*mqttcodec.Pubrel); ok {
 			s.pubrelSent(rel.PacketID)
 		}
-		dst = s.send(a.packet, dst)
+		for range 1 + int(a.again) {
+			dst = s.send(a.packet, dst)
+		}
 	}
 	clear(s.answers[len(rest):])
 	s.answers = rest

@@ -151,7 +151,7 @@ func (s *Session) onSubscribed(in Subscribed, dst []Effect) []Effect {
 	}
 	w.saving = s.record.want()
 	w.withholds = len(s.retained) > 0
-	s.sendWhen(true, w.saving, ack)
+	s.sendWhen(true, w.saving, p.PacketID, ack)
 	return dst
 }
 
@@ -209,7 +209,7 @@ func (s *Session) onUnsubscribe(p *mqttcodec.Unsubscribe, dst []Effect) []Effect
 		return s.send(ack, dst)
 	}
 	s.subscriptionWork.saving = s.record.want()
-	s.sendWhen(true, s.subscriptionWork.saving, ack)
+	s.sendWhen(true, s.subscriptionWork.saving, p.PacketID, ack)
 	return dst
 }
 
