@@ -23,6 +23,7 @@ type Storage struct {
 	Store    sessions.Store
 	Queues   sessions.Queues
 	Retained sessions.RetainedStore
+	Shared   sessions.SharedQueues
 }
 
 const (
@@ -47,6 +48,7 @@ type Broker struct {
 	router    *router
 	retainer  *retainer
 	parking   *parking
+	shares    *shares
 	recovered recovered
 
 	listeners   listeners
@@ -105,6 +107,7 @@ func start(ctx context.Context, cfg Config, storage Storage, log *slog.Logger, o
 		open.close()
 		return nil, fmt.Errorf("read what is stored: %w", err)
 	}
+	b.shares = newShares(b)
 	b.running, b.cancel = context.WithCancel(context.Background())
 	if err := b.saveCheckpoint(ctx); err != nil { // before anything is acknowledged that only the log will know
 		b.cancel()
@@ -117,6 +120,9 @@ func start(ctx context.Context, cfg Config, storage Storage, log *slog.Logger, o
 		b.fail(errors.New("the log was made anew under the running broker; a start finds the sessions' places in the new one"))
 	}
 	b.enter(found)
+	if err := b.shares.removeOrphans(ctx); err != nil {
+		log.Warn("queues of shared subscriptions without subscribers not removed", "err", err)
+	}
 	b.task(func() { b.tail(b.router.Head().Sequence) })
 	b.task(func() { b.parking.run(b.running) })
 	b.task(func() { b.keepCheckpoint(found.checkpoints) })

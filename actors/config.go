@@ -38,6 +38,8 @@ type Config struct {
 	ParkRate int
 	// MaxRetained bounds the retained messages.
 	MaxRetained int
+	// MaxShares bounds the shared subscriptions, each a pair of share name and topic filter; 0: clients may have none.
+	MaxShares int
 }
 
 // DefaultConfig listens on the loopback address.
@@ -56,6 +58,7 @@ func DefaultConfig(boot string) Config {
 		MaxParkedQueues: 1000,
 		ParkRate:        50,
 		MaxRetained:     1_000_000,
+		MaxShares:       1000,
 	}
 }
 
@@ -87,6 +90,12 @@ func (c *Config) Validate() error {
 	}
 	if c.MaxParkedQueues < 0 {
 		return fmt.Errorf("maximum of parked queues %d is negative", c.MaxParkedQueues)
+	}
+	if c.MaxShares < 0 {
+		return fmt.Errorf("maximum of shared subscriptions %d is negative", c.MaxShares)
+	}
+	if (c.MaxShares > 0) != c.Sessions.SharedSubscriptions {
+		return fmt.Errorf("at most %d shared subscriptions, and clients are told otherwise", c.MaxShares)
 	}
 	return c.Sessions.Validate()
 }

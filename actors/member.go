@@ -16,18 +16,31 @@ const (
 
 // member is one session as the router sees it: where its messages go. Made by the session actor.
 type member struct {
-	post func(message any)
+	clientID string
+	post     func(message any)
 	// untaken and untakenBytes are what was handed over and not taken yet: the router adds, the session actor subtracts.
 	untaken, untakenBytes atomic.Int64
 
-	// Owned by the router, under its lock.
+	// The following are owned by the router, under its lock.
 	live    bool
 	filters []string // those in the tree
 	batch   []sessions.Entry
 	stamped uint64 // the last sequence put into the batch
 
+	// shares are the shares that may hand messages to it. Owned by the session actor.
+	shares []*share
+	// room is how many messages of shares the session has said that it can take, sharedHanded how many were handed over
+	// since: shares add, the session actor subtracts when it has said so anew.
+	room, sharedHanded atomic.Int64
+
 	cursor
 }
+
+// sharedRoom is how many more messages of shares the session can take.
+func (m *member) sharedRoom() int { return int(max(0, m.room.Load()-m.sharedHanded.Load())) }
+
+// takesShared reports whether the session can take QoS 0 messages of shares.
+func (m *member) takesShared() bool { return m.room.Load() >= 0 }
 
 // reserve takes what is to be handed over into account, or reports that the session is too far behind.
 func (m *member) reserve(messages, bytes int) bool {

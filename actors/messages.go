@@ -66,4 +66,13 @@ type timer struct {
 type decongested struct{ connection *connection }
 
 // retrySubscribe: the log was handed out far enough for a subscription to be made. router → session.
-type retrySubscribe struct{ effect sessions.Subscribe }
+type retrySubscribe struct {
+	effect    sessions.Subscribe
+	shareErrs []error
+}
+
+// sharesJoined: the session is a subscriber of the shared subscriptions of a SUBSCRIBE, or cannot be. share → session.
+type sharesJoined struct {
+	effect sessions.Subscribe
+	errs   []error
+}

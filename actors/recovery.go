@@ -34,6 +34,8 @@ type storedSession struct {
 	deadline time.Time
 	// unsettled: its owner died with it.
 	unsettled, queued bool
+	// shares are its shared subscriptions.
+	shares []string
 }
 
 // readStorage reads checkpoints, records and retained messages, and the end of the log that earlier boots may not have worked
@@ -117,7 +119,8 @@ func (b *Broker) readSessions(ctx context.Context) ([]storedSession, error) {
 		left := sessions.LeftAt(r, b.recoveryFor(ids))
 		s := storedSession{
 			clientID: r.ClientID, leftAt: left,
-			unsettled: r.DetachedAt == nil || len(ids) > 0,
+			unsettled: r.DetachedAt == nil || len(ids) > 0 || len(r.Shares()) > 0, // it says which shared messages it holds
+			shares:    r.Shares(),
 			queued:    len(r.QueuedFilters(b.cfg.Sessions.QueueQoS0)) > 0,
 			deadline:  r.ExpiresAt(left),
 		}
@@ -141,6 +144,7 @@ func (b *Broker) recoveryFor(ids []string) sessions.Recovery {
 func (b *Broker) enter(f found) {
 	var unsettled []string
 	for _, s := range f.sessions {
+		b.shares.restore(s.shares, s.clientID)
 		deadline := s.deadline
 		if s.unsettled {
 			unsettled = append(unsettled, s.clientID)

@@ -61,6 +61,7 @@ type sessionActor struct {
 	bytes     int64
 	close     bool
 	routes    []*sessions.Message
+	sharing
 	// credits are the shares of inbound bounds that the session's pending messages hold, in order.
 	credits []credit
 	// holds are the messages stored under an ID that the session's documents may not know yet, in order.
@@ -104,7 +105,7 @@ func newSessionActor(b *Broker, clientID string, stored bool, scanFrom uint64, g
 		ref: &sessionRef{mailbox: &mailbox{}},
 		log: b.log.With("client", clientID),
 	}
-	a.member = &member{post: a.ref.post}
+	a.member = &member{clientID: clientID, post: a.ref.post}
 	return a
 }
 
@@ -167,8 +168,10 @@ func (a *sessionActor) handle(message any) {
 		}
 	case *queueFetched:
 		a.onQueueFetched(m)
+	case *sharesJoined:
+		a.onSharesJoined(m)
 	case *retrySubscribe:
-		a.subscribe(m.effect)
+		a.subscribe(m.effect, m.shareErrs)
 	case *timer:
 		a.onTimer(m)
 	case *decongested:
@@ -180,6 +183,12 @@ func (a *sessionActor) handle(message any) {
 		a.member.release(len(m.Entries), entryBytes(m.Entries))
 		a.step(m)
 	case sessions.Routed:
+		a.member.release(len(m.Messages), messageListBytes(m.Messages))
+		a.step(m)
+	case sessions.SharedDelivered:
+		a.sharedTaken += len(m.Entries)
+		a.step(m)
+	case sessions.SharedRouted:
 		a.member.release(len(m.Messages), messageListBytes(m.Messages))
 		a.step(m)
 	case sessions.Input:
@@ -227,6 +236,7 @@ func (a *sessionActor) flush() {
 	}
 	a.releaseCredits()
 	a.flushPackets()
+	a.flushShares()
 	a.updateHold()
 	switch {
 	case a.session.Fenced():
@@ -243,6 +253,7 @@ func (a *sessionActor) flush() {
 func (a *sessionActor) routeAll() {
 	if len(a.routes) > 0 {
 		a.broker.router.route(a.routes)
+		a.broker.shares.route(a.routes)
 		a.routes = nil
 	}
 }

@@ -32,11 +32,28 @@ func (a *sessionActor) perform(effect sessions.Effect) {
 	case sessions.Discard:
 		a.broker.storage.Store.Delete(a.clientID, e.Expect, discardSink{a}, e.Token)
 	case sessions.Subscribe:
-		a.subscribe(e)
+		if len(e.Shares) > 0 {
+			a.joinShares(e)
+		} else {
+			a.subscribe(e, nil)
+		}
 	case sessions.Attach:
 		a.broker.router.attach(a.member, e.Filters)
+		a.broker.shares.attach(a.member, e.Shares)
 	case sessions.Unsubscribe:
 		a.broker.router.unsubscribe(a.member, e.Filters)
+		a.broker.shares.detach(a.member, e.Shares)
+	case sessions.LeaveShares:
+		for _, name := range e.Shares {
+			a.broker.shares.leave(name, a.clientID)
+		}
+	case sessions.ShareRoom:
+		a.shareRoom(e)
+	case sessions.Settle:
+		a.settles = append(a.settles, e)
+	case sessions.GiveBack:
+		a.flushSettles() // before: a message is not settled by who does not have it any more
+		a.broker.shares.giveBack(e.Share, e.Entries, a.member, e.Why)
 	case sessions.Join:
 		at := a.broker.router.join(a.member, e.Durable)
 		a.soon = append(a.soon, sessions.Fetched{Token: e.Token, UpTo: at, Live: true})
@@ -47,6 +64,7 @@ func (a *sessionActor) perform(effect sessions.Effect) {
 		at := a.broker.router.leave(a.member)
 		if a.session.Connection() == 0 {
 			a.broker.router.detach(a.member)
+			a.broker.shares.detachAll(a.member)
 			a.queuedHead = 0
 		}
 		a.giveQueueBack()
@@ -158,9 +176,10 @@ func (a *sessionActor) onResult(in sessions.Input) {
 }
 
 // subscribe makes filters effective, as soon as everything stored before was handed out.
-func (a *sessionActor) subscribe(e sessions.Subscribe) {
-	in, done := a.broker.router.subscribe(a.member, e, time.Now(), func() { a.ref.post(&retrySubscribe{e}) })
+func (a *sessionActor) subscribe(e sessions.Subscribe, shareErrs []error) {
+	in, done := a.broker.router.subscribe(a.member, e, time.Now(), func() { a.ref.post(&retrySubscribe{e, shareErrs}) })
 	if done {
+		in.ShareErrs = shareErrs
 		a.giveQueueBack() // its filters are not the session's any more
 		a.soon = append(a.soon, in)
 	}

@@ -33,6 +33,7 @@ func (a *sessionActor) onLoaded(m *loaded) {
 		return
 	}
 	a.session = m.session
+	a.broker.shares.reconcile(a.clientID, m.session)
 	early := a.early
 	a.early = nil
 	for _, e := range early {
@@ -79,6 +80,7 @@ func (a *sessionActor) abandon() {
 // letGo leaves everything that knows the actor.
 func (a *sessionActor) letGo() {
 	a.gone = true
+	a.broker.shares.detachAll(a.member)
 	a.giveQueueBack()
 	a.releaseCredits()
 }
@@ -102,5 +104,7 @@ func (a *sessionActor) handOn(message any) {
 			m.connection.abort()
 			next.post(&inbound{connection: m.connection, err: net.ErrClosed})
 		}
+	case sessions.SharedDelivered:
+		a.broker.shares.giveBack(m.Share, m.Entries, a.member, "")
 	}
 }

@@ -46,6 +46,8 @@ type Config struct {
 	MaxPacketSize uint32
 	// MaxKeepAlive caps the keep alive of clients; 0: any, also none.
 	MaxKeepAlive time.Duration
+	// SharedSubscriptions says whether clients may have some. (4.8.2)
+	SharedSubscriptions bool
 	// MaxSubscriptions bounds the subscriptions of one session.
 	MaxSubscriptions int
 	// BacklogMessages and BacklogBytes bound what a live session holds in memory beyond its send window.
@@ -61,19 +63,20 @@ type Config struct {
 // DefaultConfig is the configuration of a node that was told nothing but its boot.
 func DefaultConfig(boot string) Config {
 	return Config{
-		Boot:              boot,
-		MaxExpiry:         7 * 24 * time.Hour,
-		DefaultExpiryV3:   7 * 24 * time.Hour,
-		MaxQueuedMessages: 100_000,
-		Overflow:          DropOldest,
-		SendWindow:        32,
-		ReceiveMaximum:    1024,
-		TopicAliasMaximum: 32,
-		MaxPacketSize:     1 << 20,
-		MaxSubscriptions:  10_000,
-		BacklogMessages:   256,
-		BacklogBytes:      256 << 10,
-		TopicFits:         func(string, bool) bool { return true },
+		Boot:                boot,
+		MaxExpiry:           7 * 24 * time.Hour,
+		DefaultExpiryV3:     7 * 24 * time.Hour,
+		MaxQueuedMessages:   100_000,
+		Overflow:            DropOldest,
+		SendWindow:          32,
+		ReceiveMaximum:      1024,
+		TopicAliasMaximum:   32,
+		MaxPacketSize:       1 << 20,
+		MaxSubscriptions:    10_000,
+		SharedSubscriptions: true,
+		BacklogMessages:     256,
+		BacklogBytes:        256 << 10,
+		TopicFits:           func(string, bool) bool { return true },
 	}
 }
 

@@ -89,7 +89,7 @@ func TestConnackTellsTheLimits(t *testing.T) {
 	cfg.MaxKeepAlive = time.Minute
 	got := connected(t, New(&cfg, "c", Stored{}), &mqttcodec.Connect{Version: mqttcodec.V5, CleanStart: true})
 	want := &mqttcodec.Connack{Properties: mqttcodec.ConnackProperties{
-		ReceiveMaximum: 1024, TopicAliasMaximum: 32, MaximumPacketSize: 1 << 20, SharedSubscriptionAvailable: mqttcodec.Some(false),
+		ReceiveMaximum: 1024, TopicAliasMaximum: 32, MaximumPacketSize: 1 << 20,
 		ServerKeepAliveSeconds: mqttcodec.Some(uint16(60)),
 	}}
 	if !reflect.DeepEqual(got, want) {

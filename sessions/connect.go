@@ -120,8 +120,8 @@ func (s *Session) accept(now time.Time, dst []Effect) []Effect {
 	dst = s.send(ack, dst)
 	s.connect = nil // it pins the packet
 	dst = s.armKeepAlive(dst)
-	if filters := s.subs.filters(); len(filters) > 0 {
-		dst = append(dst, Attach{Filters: filters})
+	if s.subs.count() > 0 {
+		dst = append(dst, Attach{Filters: s.subs.filters(), Shares: s.subs.shares()})
 	}
 	dst = s.resumeInflight(dst)
 	dst = s.resumeFeed(dst)
@@ -155,10 +155,12 @@ func (s *Session) connack() *mqttcodec.Connack {
 	p.ReceiveMaximum = s.cfg.ReceiveMaximum
 	p.TopicAliasMaximum = s.cfg.TopicAliasMaximum
 	p.MaximumPacketSize = s.cfg.MaxPacketSize
-	p.SharedSubscriptionAvailable = mqttcodec.Some(false)
 	if asked.Properties.AuthenticationMethod.Present { // [MQTT-4.12.0-5] [MQTT-4.12.0-6]
 		p.AuthenticationMethod = asked.Properties.AuthenticationMethod
 		p.AuthenticationData = s.connect.AuthenticationData
+	}
+	if !s.cfg.SharedSubscriptions {
+		p.SharedSubscriptionAvailable = mqttcodec.Some(false)
 	}
 	return ack
 }

@@ -89,6 +89,7 @@ func (s *Session) detach(now time.Time, how ending, dst []Effect) []Effect {
 	if s.mode != modeParked {
 		dst = s.park(dst)
 	}
+	dst = s.giveBackShared(func(string) bool { return true }, dst)
 	s.rewindInflight()
 	if how == endNormal || !accepted {
 		s.will = nil
@@ -180,6 +181,7 @@ func (s *Session) end(now time.Time, dst []Effect) []Effect {
 	if filters := s.subs.filters(); len(filters) > 0 {
 		dst = append(dst, Unsubscribe{Filters: filters})
 	}
+	s.leaveAllShares()
 	s.startAfresh(s.incarnation)
 	s.expiry = 0
 	s.discardDue = true

@@ -57,6 +57,32 @@ func (s *Session) journalNow() uint64 {
 // journalSoon notes that the journal is behind by something that nothing waits for.
 func (s *Session) journalSoon() { s.journalLazy = s.expiry > 0 }
 
+// deferred is an effect that waits for a document to be durable, whatever becomes of the connection.
+type deferred struct {
+	inRecord bool
+	version  uint64
+	effect   Effect
+}
+
+// releaseDeferred carries out what waited for a document that has become durable.
+func (s *Session) releaseDeferred(dst []Effect) []Effect {
+	rest := s.deferred[:0]
+	for _, d := range s.deferred {
+		durable := s.journal.durable
+		if d.inRecord {
+			durable = s.record.durable
+		}
+		if d.version > durable {
+			rest = append(rest, d)
+			continue
+		}
+		dst = append(dst, d.effect)
+	}
+	clear(s.deferred[len(rest):])
+	s.deferred = rest
+	return dst
+}
+
 // settling is a message stored under an ID, whose fact is not durable in a document yet: until then the log is the
 // only witness, and recovery has to find it there.
 type settling struct {
@@ -111,7 +137,7 @@ func (s *Session) flushWrites(dst []Effect) []Effect {
 			s.record.forgo()
 			s.unsettled = nil
 			s.becomeAbsent()
-			return dst
+			return s.releaseDeferred(dst)
 		}
 		s.discarding = true
 		s.record.wanted = s.record.sent + 1

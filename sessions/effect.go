@@ -69,19 +69,44 @@ type RequestJournalTurn struct{}
 // Discard deletes the session's record, journal and queue. Answer: Discarded.
 type Discard struct{ Token, Expect uint64 }
 
-// Subscribe makes filters effective. Answer: Subscribed.
+// Subscribe makes filters effective, and makes the session one of the subscribers of shared ones. Answer: Subscribed.
 type Subscribe struct {
 	Token   uint64
 	Filters []string
 	// WantRetained says for each filter whether its retained messages are wanted.
 	WantRetained []bool
+	Shares       []string
 }
 
-// Attach makes the filters of a session that is resumed effective again, for QoS 0 at once, for the log with Join or Fetch.
-type Attach struct{ Filters []string }
+// Attach makes the filters of a session that is resumed effective again, for QoS 0 at once, for the log with Join or Fetch;
+// and of shared ones it may be handed messages from now on, as ShareRoom says.
+type Attach struct{ Filters, Shares []string }
 
-// Unsubscribe ends filters.
-type Unsubscribe struct{ Filters []string }
+// Unsubscribe ends filters. Of shared ones it ends the handing of messages; the session is one of the subscribers until
+// LeaveShares.
+type Unsubscribe struct{ Filters, Shares []string }
+
+// LeaveShares: the session is not one of the subscribers any more, and its documents say so.
+type LeaveShares struct{ Shares []string }
+
+// ShareRoom says how many messages of shared subscriptions the client could be sent now. Without room it still takes QoS 0;
+// with less than none it takes nothing.
+type ShareRoom struct{ Room int }
+
+// Settle ends a message of a shared subscription: nobody else gets it.
+type Settle struct {
+	Share    string
+	Sequence uint64
+}
+
+// GiveBack hands messages of a shared subscription back, for another member or for later. Entries without Message come out
+// of a journal.
+type GiveBack struct {
+	Share   string
+	Entries []Entry
+	// Why, if not empty, is why they cannot go to this member: they are for others, or dropped for this reason.
+	Why DropReason
+}
 
 // Join asks to be handed everything that matches from now on. Answer: Fetched, live.
 type Join struct {
@@ -149,6 +174,10 @@ func (Discard) effect()            {}
 func (Subscribe) effect()          {}
 func (Attach) effect()             {}
 func (Unsubscribe) effect()        {}
+func (LeaveShares) effect()        {}
+func (ShareRoom) effect()          {}
+func (Settle) effect()             {}
+func (GiveBack) effect()           {}
 func (Join) effect()               {}
 func (Fetch) effect()              {}
 func (Leave) effect()              {}

@@ -21,6 +21,8 @@ type delivery struct {
 	identifiers      []uint32
 	// filter is that of the SUBSCRIBE which a retained message answers.
 	filter string
+	// share is the shared subscription that it comes by, empty for others.
+	share string
 }
 
 func (d *delivery) size() int { return len(d.entry.Message.Payload) + len(d.entry.Message.Topic) }

@@ -36,6 +36,8 @@ type outbound struct {
 	journaled uint64
 	// counted: it takes a place of the send quota. (4.9)
 	counted bool
+	// share is the shared subscription that it came by, empty for others.
+	share string
 }
 
 // rewindInflight makes the unfinished deliveries ready to be sent again on the next connection. [MQTT-4.4.0-1]
@@ -102,12 +104,13 @@ func (s *Session) onLoaded(in Loaded, dst []Effect) []Effect {
 			dst = append(dst, Drop{Reason: DropReplaced, Count: 1})
 		default:
 			o.entry = e
-			o.identifiers = s.subs.identifiers(e.Message.Topic)
+			o.identifiers = s.identifiersOf(&o)
 			keep = append(keep, o)
 			continue
 		}
 		s.ids.release(o.packetID)
 		s.journalSoon()
+		dst = settleShared(o.share, o.entry.Sequence, dst)
 	}
 	clear(s.inflight[len(keep):])
 	s.inflight = keep
@@ -132,6 +135,15 @@ func (s *Session) pump(now time.Time, dst []Effect) []Effect {
 		s.retained = s.retained[1:]
 	}
 	s.retained = nil
+	for len(s.shared) > 0 {
+		var taken bool
+		if dst, taken = s.deliver(now, s.shared[0], dst); !taken {
+			return s.fetchMore(dst)
+		}
+		s.shared[0] = delivery{}
+		s.shared = s.shared[1:]
+	}
+	s.shared = nil
 	for len(s.backlog) > 0 {
 		var taken bool
 		if dst, taken = s.deliver(now, s.backlog[0], dst); !taken {
@@ -159,7 +171,7 @@ func (s *Session) sendAssigned(now time.Time, dst []Effect) ([]Effect, bool) {
 		p := s.publishPacket(now, o.entry.Message, o.qos, o.retained || o.retain, o.identifiers)
 		p.PacketID, p.Duplicate = o.packetID, o.sent
 		if why := s.undeliverable(p); why != "" { // to this connection: an earlier one took larger packets, or might read it
-			s.finish(i)
+			dst = s.finish(i, dst)
 			i--
 			dst = append(dst, Drop{Reason: why, Count: 1})
 			continue
@@ -201,7 +213,8 @@ func (s *Session) publishPacket(now time.Time, m *Message, qos mqttcodec.QoS, re
 func (s *Session) deliver(now time.Time, d delivery, dst []Effect) (_ []Effect, taken bool) {
 	m := d.entry.Message
 	if m.Expired(now) {
-		return append(dst, Drop{Reason: DropExpired, Count: 1}), true // [MQTT-3.3.2-5]
+		dst = append(dst, Drop{Reason: DropExpired, Count: 1}) // [MQTT-3.3.2-5]
+		return settleShared(d.share, d.entry.Sequence, dst), true
 	}
 	if d.qos > 0 && s.quotaUsed >= s.receiveMaximum {
 		return dst, false // [MQTT-3.3.4-9]
@@ -211,10 +224,13 @@ func (s *Session) deliver(now time.Time, d delivery, dst []Effect) (_ []Effect, 
 		p.PacketID = 1 // any: the size is the same
 	}
 	if why := s.undeliverable(p); why != "" {
+		if d.share != "" { // another member may take it
+			return append(dst, GiveBack{Share: d.share, Entries: []Entry{d.entry}, Why: why}), true
+		}
 		return append(dst, Drop{Reason: why, Count: 1}), true
 	}
 	if d.qos == 0 {
-		return s.send(p, dst), true
+		return settleShared(d.share, d.entry.Sequence, s.send(p, dst)), true
 	}
 	id, ok := s.ids.allocate()
 	if !ok {
@@ -222,7 +238,7 @@ func (s *Session) deliver(now time.Time, d delivery, dst []Effect) (_ []Effect, 
 	}
 	o := outbound{
 		packetID: id, qos: d.qos, entry: d.entry, retained: d.retained, retain: d.retain, identifiers: d.identifiers,
-		counted: true,
+		counted: true, share: d.share,
 	}
 	s.quotaUsed++
 	s.journalSoon()
@@ -260,15 +276,17 @@ func (s *Session) inflightIndex(id uint16) int {
 }
 
 // finish ends a delivery and frees its identifier.
-func (s *Session) finish(i int) {
+func (s *Session) finish(i int, dst []Effect) []Effect {
 	o := &s.inflight[i]
 	if o.counted {
 		s.quotaUsed--
 	}
 	s.ids.release(o.packetID)
+	dst = settleShared(o.share, o.entry.Sequence, dst)
 	s.inflight = append(s.inflight[:i], s.inflight[i+1:]...)
 	s.inflight[:len(s.inflight)+1][len(s.inflight)] = outbound{}
 	s.journalSoon()
+	return dst
 }
 
 // onPuback ends a QoS 1 delivery, whatever the reason code. [MQTT-4.4.0-2]
@@ -282,8 +300,7 @@ func (s *Session) onPuback(now time.Time, p *mqttcodec.Puback, dst []Effect) []E
 	case !s.inflight[i].sent:
 		return s.fault(now, protocolError("", "PUBACK for a message that was not sent"), dst)
 	}
-	s.finish(i)
-	return dst
+	return s.finish(i, dst)
 }
 
 // onPubrec: the client has the message. PUBREL goes out when that is durable, so that PUBLISH never goes out again. [MQTT-4.3.3-6]
@@ -304,7 +321,7 @@ func (s *Session) onPubrec(now time.Time, p *mqttcodec.Pubrec, dst []Effect) []E
 		s.sendAgain(mqttcodec.TypePubrel, p.PacketID)
 		return dst
 	case p.Reason.Failed():
-		s.finish(i) // [MQTT-4.3.3-4]
+		dst = s.finish(i, dst) // [MQTT-4.3.3-4]
 		s.journalNow()
 		return dst
 	}
@@ -331,6 +348,5 @@ func (s *Session) onPubcomp(now time.Time, p *mqttcodec.Pubcomp, dst []Effect) [
 	case s.inflight[i].state != awaitingPubcomp:
 		return s.fault(now, protocolError("", "PUBCOMP without PUBREL"), dst)
 	}
-	s.finish(i)
-	return dst
+	return s.finish(i, dst)
 }

@@ -59,6 +59,8 @@ type Subscribed struct {
 	Position Position
 	// Retained holds, for each filter of Subscribe that wants them, the retained messages at Position.
 	Retained [][]Entry
+	// ShareErrs says for each of Shares why it could not be joined, nil if it was.
+	ShareErrs []error
 	// Err: the subscription could not be made.
 	Err error
 }
@@ -68,6 +70,20 @@ type Delivered struct{ Entries []Entry }
 
 // Routed: QoS 0 messages that match.
 type Routed struct{ Messages []*Message }
+
+// SharedDelivered: messages of a shared subscription that are for this member, in order. They are its own until it says
+// Settle or GiveBack. The slice is valid during Step, the entries for good.
+type SharedDelivered struct {
+	// Share is the filter as subscribed.
+	Share   string
+	Entries []Entry
+}
+
+// SharedRouted: QoS 0 messages of a shared subscription that are for this member.
+type SharedRouted struct {
+	Share    string
+	Messages []*Message
+}
 
 // Fetched answers Fetch and Join.
 type Fetched struct {
@@ -136,25 +152,27 @@ const (
 	timers
 )
 
-func (Connect) input()        {}
-func (PacketReceived) input() {}
-func (ConnectionLost) input() {}
-func (Persisted) input()      {}
-func (RecordSaved) input()    {}
-func (JournalSaved) input()   {}
-func (Discarded) input()      {}
-func (Subscribed) input()     {}
-func (Delivered) input()      {}
-func (Routed) input()         {}
-func (Fetched) input()        {}
-func (Left) input()           {}
-func (Overrun) input()        {}
-func (Awake) input()          {}
-func (Loaded) input()         {}
-func (JournalTurn) input()    {}
-func (TimerFired) input()     {}
-func (Congestion) input()     {}
-func (Shutdown) input()       {}
+func (Connect) input()         {}
+func (PacketReceived) input()  {}
+func (ConnectionLost) input()  {}
+func (Persisted) input()       {}
+func (RecordSaved) input()     {}
+func (JournalSaved) input()    {}
+func (Discarded) input()       {}
+func (Subscribed) input()      {}
+func (Delivered) input()       {}
+func (Routed) input()          {}
+func (SharedDelivered) input() {}
+func (SharedRouted) input()    {}
+func (Fetched) input()         {}
+func (Left) input()            {}
+func (Overrun) input()         {}
+func (Awake) input()           {}
+func (Loaded) input()          {}
+func (JournalTurn) input()     {}
+func (TimerFired) input()      {}
+func (Congestion) input()      {}
+func (Shutdown) input()        {}
 
 // retryAfter is how long an operation that storage did not answer waits before it is tried again.
 const retryAfter = 500 * time.Millisecond

@@ -36,11 +36,11 @@ func checkStates(t failer, s *Session) {
 		t.Fatalf("state %d with connection %d", s.state, s.connection)
 	case (s.state == stateConnected) != (s.mode != modeParked):
 		t.Fatalf("state %d is fed in mode %d", s.state, s.mode)
-	case s.state != stateConnected && len(s.backlog)+len(s.retained)+len(s.answers)+s.quotaUsed > 0:
+	case s.state != stateConnected && len(s.backlog)+len(s.retained)+len(s.shared)+len(s.answers)+s.quotaUsed > 0:
 		t.Fatalf("state %d holds what belongs to a connection", s.state)
 	case s.state != stateConnecting && len(s.held) > 0:
 		t.Fatalf("packets are held in state %d", s.state)
-	case (s.state == stateAbsent || s.state == stateEnding) && (s.will != nil || len(s.inflight)+len(s.inbound)+len(s.subs.list) > 0):
+	case (s.state == stateAbsent || s.state == stateEnding) && (s.will != nil || len(s.inflight)+len(s.inbound)+s.subs.count() > 0):
 		t.Fatalf("something is left of a session that is over")
 	case s.state == stateEnding && !s.discardDue && !s.discarding:
 		t.Fatalf("an ending session is not discarded")
@@ -74,7 +74,10 @@ func checkOutbound(t failer, s *Session) {
 			t.Fatalf("delivery %d overtook one before it", o.packetID)
 		}
 		assigned = assigned || o.state == outboundAssigned
-		if !o.retained {
+		if o.share != "" && o.qos != 1 { // [MQTT-4.8.2-3]
+			t.Fatalf("delivery %d of a shared subscription at QoS %d", o.packetID, o.qos)
+		}
+		if !o.retained && o.share == "" {
 			if o.entry.Sequence <= last || o.entry.Sequence > s.position().Sequence {
 				t.Fatalf("delivery of %d after %d at position %d", o.entry.Sequence, last, s.position().Sequence)
 			}
@@ -162,7 +165,7 @@ func checkSubscriptions(t failer, s *Session) {
 	t.Helper()
 	noLocal := 0
 	filters := map[string]bool{}
-	for _, sub := range s.subs.list {
+	s.subs.all(func(sub *Subscription) {
 		if filters[sub.Filter] {
 			t.Fatalf("two subscriptions for %q", sub.Filter)
 		}
@@ -170,7 +173,7 @@ func checkSubscriptions(t failer, s *Session) {
 		if sub.NoLocal {
 			noLocal++
 		}
-	}
+	})
 	if noLocal != s.subs.noLocal {
 		t.Fatalf("%d subscriptions with No Local, counted %d", noLocal, s.subs.noLocal)
 	}
@@ -194,7 +197,7 @@ func checkDocuments(t failer, s *Session) {
 	if err != nil {
 		t.Fatalf("record: %v", err)
 	}
-	if r.Incarnation != s.incarnation || r.Nonce != s.nonce || len(r.Subscriptions) != len(s.subs.list) || (r.DetachedAt == nil) != (s.connection != 0) {
+	if r.Incarnation != s.incarnation || r.Nonce != s.nonce || len(r.Subscriptions) != s.subs.count() || (r.DetachedAt == nil) != (s.connection != 0) {
 		t.Fatalf("record %+v", r)
 	}
 }
@@ -207,7 +210,7 @@ func journalOf(s *Session) *journalState {
 	}
 	for _, o := range s.inflight {
 		j.outbound = append(j.outbound, outbound{
-			packetID: o.packetID, qos: o.qos, state: o.state, retained: o.retained, retain: o.retain, sent: o.sent,
+			packetID: o.packetID, qos: o.qos, state: o.state, retained: o.retained, retain: o.retain, sent: o.sent, share: o.share,
 			entry: Entry{Position: stored(o.entry.Position)},
 		})
 	}

@@ -45,6 +45,7 @@ const (
 	outboundFlagRetained = 1 << iota
 	outboundFlagRetainAsPublished
 	outboundFlagSent
+	outboundFlagShared
 )
 
 // appendJournal appends the journal as it is now.
@@ -73,8 +74,14 @@ func (s *Session) appendJournal(b []byte) []byte {
 			f |= outboundFlagSent
 		}
 		b = binary.AppendUvarint(b, uint64(o.packetID))
+		if o.share != "" {
+			f |= outboundFlagShared
+		}
 		b = append(b, byte(o.qos)<<4|byte(o.state), f)
 		b = appendPosition(b, o.entry.Position)
+		if o.share != "" {
+			b = appendText(b, o.share)
+		}
 	}
 	b = binary.AppendUvarint(b, s.generation)
 	b = binary.AppendUvarint(b, uint64(len(s.inbound)))
@@ -198,6 +205,9 @@ func decodeJournal(b []byte) (*journalState, error) {
 		o.retain = flags&outboundFlagRetainAsPublished != 0
 		o.sent = flags&outboundFlagSent != 0
 		o.entry.Position = r.position()
+		if flags&outboundFlagShared != 0 {
+			o.share = r.text()
+		}
 		j.outbound = append(j.outbound, o)
 	}
 	j.generation = r.uvarint()

@@ -213,6 +213,9 @@ func showJournal(data []byte) string {
 	}
 	for _, o := range j.outbound {
 		fmt.Fprintf(&b, " outbound %d@%d:%s", o.packetID, o.entry.Sequence, outboundStateNames[o.state])
+		if o.share != "" {
+			b.WriteString(":" + o.share)
+		}
 	}
 	for _, in := range j.inbound {
 		fmt.Fprintf(&b, " inbound %d/%d", in.packetID, in.generation)

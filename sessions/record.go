@@ -87,11 +87,22 @@ func (r *Record) WillAt(left time.Time) time.Time {
 func (r *Record) QueuedFilters(qos0 bool) []string {
 	var filters []string
 	for _, sub := range r.Subscriptions {
-		if sub.QoS > 0 || qos0 {
+		if (sub.QoS > 0 || qos0) && !isShared(sub.Filter) {
 			filters = append(filters, sub.Filter)
 		}
 	}
 	return filters
+}
+
+// Shares are the filters of the shared subscriptions. (4.8.2)
+func (r *Record) Shares() []string {
+	var shares []string
+	for _, sub := range r.Subscriptions {
+		if isShared(sub.Filter) {
+			shares = append(shares, sub.Filter)
+		}
+	}
+	return shares
 }
 
 func (s *Session) encodeRecord() []byte {
@@ -111,9 +122,7 @@ func (s *Session) encodeRecord() []byte {
 		left := s.detachedAt.UTC()
 		r.DetachedAt = &left
 	}
-	for _, sub := range s.subs.list {
-		r.Subscriptions = append(r.Subscriptions, *sub)
-	}
+	s.subs.all(func(sub *Subscription) { r.Subscriptions = append(r.Subscriptions, *sub) })
 	b, err := json.Marshal(&r)
 	if err != nil {
 		panic(fmt.Sprintf("session record does not encode: %v", err)) // Invariant: it holds nothing that JSON cannot.

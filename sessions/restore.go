@@ -174,8 +174,20 @@ func (s *Session) QueuedFilters() []string {
 	return filters
 }
 
-// Filters are all filters of the session.
+// Filters are the filters of the session that are not shared.
 func (s *Session) Filters() []string { return s.subs.filters() }
+
+// Shares are the filters of the session's shared subscriptions.
+func (s *Session) Shares() []string { return s.subs.shares() }
+
+// Held visits the unfinished deliveries that came by a shared subscription, also by one that has ended meanwhile.
+func (s *Session) Held(visit func(share string, sequence uint64)) {
+	for i := range s.inflight {
+		if o := &s.inflight[i]; o.share != "" {
+			visit(o.share, o.entry.Sequence)
+		}
+	}
+}
 
 // Matches reports whether an entry of the log is for this session, as far as its subscriptions tell.
 func (s *Session) Matches(e Entry) bool {

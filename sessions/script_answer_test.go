@@ -34,6 +34,7 @@ func (sc *script) answer(a args) bool {
 		sc.step(Discarded{sc.saved(a, take(sc, func(Discard) bool { return true }))})
 	// subscribed
 	// subscribed err=unavailable
+	// subscribed share-err=rejected
 	case "subscribed": // with the retained messages that the log knows
 		e := take(sc, func(Subscribe) bool { return true })
 		in := Subscribed{Token: e.Token, Position: at(sc.store.handed), Err: failure(a)}
@@ -42,6 +43,9 @@ func (sc *script) answer(a args) bool {
 			if e.WantRetained[i] {
 				in.Retained[i] = sc.store.retained(filter)
 			}
+		}
+		for range e.Shares {
+			in.ShareErrs = append(in.ShareErrs, shareFailure(a))
 		}
 		sc.step(in)
 	// fetched
@@ -70,6 +74,17 @@ func (sc *script) answer(a args) bool {
 		return false
 	}
 	return true
+}
+
+// shareFailure is why a shared subscription cannot be joined.
+func shareFailure(a args) error {
+	switch a.text("share-err", "") {
+	case "rejected":
+		return ErrRejected
+	case "unavailable":
+		return ErrUnavailable
+	}
+	return nil
 }
 
 // saved is the result of a write of a document.

@@ -34,11 +34,27 @@ func (sc *script) show(e Effect) string {
 	case Discard:
 		return "discard"
 	case Subscribe:
-		return fmt.Sprintf("subscribe %v want-retained=%v", e.Filters, e.WantRetained)
+		text := fmt.Sprintf("subscribe %v want-retained=%v", e.Filters, e.WantRetained)
+		return text + showShares(" shares", e.Shares)
 	case Attach:
-		return "attach " + strings.Join(e.Filters, " ")
+		return strings.TrimSpace("attach "+strings.Join(e.Filters, " ")) + showShares(" shares", e.Shares)
 	case Unsubscribe:
-		return fmt.Sprintf("unsubscribe %v", e.Filters)
+		return fmt.Sprintf("unsubscribe %v", e.Filters) + showShares(" shares", e.Shares)
+	case LeaveShares:
+		return "leave" + showShares(" shares", e.Shares)
+	case ShareRoom:
+		return fmt.Sprintf("share-room %d", e.Room)
+	case Settle:
+		return fmt.Sprintf("settle %s %d", e.Share, e.Sequence)
+	case GiveBack:
+		text := "give-back " + e.Share
+		for _, entry := range e.Entries {
+			text += fmt.Sprintf(" %d", entry.Sequence)
+			if entry.Message == nil {
+				text += "(unread)"
+			}
+		}
+		return text + optional(" why", string(e.Why))
 	case Join:
 		return "join"
 	case Fetch:
@@ -60,6 +76,13 @@ func (sc *script) show(e Effect) string {
 		return fmt.Sprintf("drop %d %s", e.Count, e.Reason)
 	}
 	return fmt.Sprintf("unknown effect %T", e)
+}
+
+func showShares(name string, shares []string) string {
+	if len(shares) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%s=%v", name, shares)
 }
 
 // ofOld marks what goes to another connection than the script's last.

@@ -140,6 +140,16 @@ func (sc *script) input(a args) bool {
 			in.Messages = append(in.Messages, sc.message(m))
 		}
 		sc.step(in)
+	// shared-delivered share=$share/g/a seq=41 topic=a qos=1
+	case "shared-delivered": // and the log holds it
+		entries := sc.entries(a)
+		for _, e := range entries {
+			sc.store.put(e)
+		}
+		sc.step(SharedDelivered{Share: a.text("share", ""), Entries: entries})
+	// shared-routed share=$share/g/a topic=a payload=x
+	case "shared-routed":
+		sc.step(SharedRouted{Share: a.text("share", ""), Messages: []*Message{sc.message(a)}})
 	// timer will
 	case "timer": // fires, whatever it was set to
 		for i, name := range timerNames {

@@ -197,6 +197,7 @@ func (sc *script) configure(a args) {
 	c.DefaultExpiryV3 = a.duration("default-expiry-v3", c.DefaultExpiryV3)
 	c.MaxKeepAlive = a.duration("max-keep-alive", c.MaxKeepAlive)
 	c.MaxSubscriptions = a.int("max-subscriptions", c.MaxSubscriptions)
+	c.SharedSubscriptions = a.text("shared", "") != "off"
 	c.BacklogMessages = a.int("backlog", c.BacklogMessages)
 	c.BacklogBytes = a.int("backlog-bytes", c.BacklogBytes)
 	if a.has("permissions-of") {

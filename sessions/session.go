@@ -94,9 +94,15 @@ type Session struct {
 	backlog      []delivery
 	backlogBytes int
 	retained     []delivery
-	fetch        fetchState
-	leaving      int
-	workToken    uint64
+	// shared are the messages of shared subscriptions that wait for room, fewer than there was when they came.
+	shared []delivery
+	// toldRoom is one more than the room that ShareRoom told last.
+	toldRoom int
+	// deferred waits for the documents.
+	deferred  []deferred
+	fetch     fetchState
+	leaving   int
+	workToken uint64
 	// missed: something at or below a coming Left was not taken.
 	missed bool
 }
@@ -160,7 +166,7 @@ func (s *Session) Fenced() bool { return s.state == stateFenced }
 // Quiet reports whether everything is durable and nothing is awaited, so that a detached or absent session may be
 // dropped from memory.
 func (s *Session) Quiet() bool {
-	return s.connection == 0 && s.leaving == 0 && len(s.pending) == 0 && !s.discardDue && !s.discarding &&
+	return s.connection == 0 && s.leaving == 0 && len(s.pending)+len(s.deferred) == 0 && !s.discardDue && !s.discarding &&
 		s.record.quiet() && s.journal.quiet() && !s.journalLazy && s.subscriptionWork.idle()
 }
 
@@ -222,6 +228,10 @@ func (s *Session) Step(now time.Time, in Input, dst []Effect) []Effect {
 		return s.onDelivered(now, in, dst)
 	case Routed:
 		return s.onRouted(now, in, dst)
+	case SharedDelivered:
+		return s.onSharedDelivered(in, dst)
+	case SharedRouted:
+		return s.onSharedRouted(now, in, dst)
 	case Fetched:
 		return s.onFetched(now, in, dst)
 	case Overrun:
@@ -256,6 +266,7 @@ func (s *Session) Step(now time.Time, in Input, dst []Effect) []Effect {
 func (s *Session) Flush(now time.Time, dst []Effect) []Effect {
 	dst = s.afterDurable(dst) // of what waits for nothing: a session without expiry journals nothing
 	dst = s.pump(now, dst)
+	dst = s.tellRoom(dst)
 	return s.flushWrites(dst)
 }
 
@@ -391,7 +402,7 @@ func (s *Session) onJournalSaved(now time.Time, r Result, dst []Effect) []Effect
 
 func (s *Session) afterDurable(dst []Effect) []Effect {
 	s.advanceSettled()
-	return s.releaseAnswers(dst)
+	return s.releaseAnswers(s.releaseDeferred(dst))
 }
 
 // onDiscarded: the documents of a session that ended are gone.
@@ -403,6 +414,7 @@ func (s *Session) onDiscarded(now time.Time, r Result, dst []Effect) []Effect {
 	s.record.end(r.Sequence, false)
 	s.journal.revision, s.journal.stored = r.JournalSequence, false
 	s.unsettled = nil
+	dst = s.releaseDeferred(dst)
 	switch s.state {
 	case stateConnecting:
 		return s.admit(now, dst)

@@ -69,9 +69,9 @@ func (s *Session) onSubscribe(now time.Time, p *mqttcodec.Subscribe, dst []Effec
 	w := &s.subscriptionWork
 	w.reasons = make([]mqttcodec.ReasonCode, len(p.Requests))
 	effect := Subscribe{Token: s.nextWork()}
-	count := len(s.subs.list)
+	count := s.subs.count()
 	for i, r := range p.Requests {
-		if strings.HasPrefix(r.Filter, "$share/") && r.Options.NoLocal {
+		if isShared(r.Filter) && r.Options.NoLocal {
 			return s.fault(now, protocolError("MQTT-3.8.3-4", "No Local on a shared subscription"), dst)
 		}
 		old := s.subs.find(r.Filter)
@@ -84,13 +84,17 @@ func (s *Session) onSubscribe(now time.Time, p *mqttcodec.Subscribe, dst []Effec
 			continue
 		}
 		count = after
+		p.Requests[i].Filter = strings.Clone(r.Filter) // it outlives the packet
+		if isShared(r.Filter) {                        // retained messages are not for it (4.8.2)
+			effect.Shares = append(effect.Shares, p.Requests[i].Filter)
+			continue
+		}
 		wants := r.Options.RetainHandling == mqttcodec.RetainSend || // [MQTT-3.3.1-9]
 			r.Options.RetainHandling == mqttcodec.RetainSendIfNew && old == nil // [MQTT-3.3.1-10]
-		p.Requests[i].Filter = strings.Clone(r.Filter) // it outlives the packet
 		effect.Filters = append(effect.Filters, p.Requests[i].Filter)
 		effect.WantRetained = append(effect.WantRetained, wants)
 	}
-	if len(effect.Filters) == 0 {
+	if len(effect.Filters)+len(effect.Shares) == 0 {
 		return s.send(&mqttcodec.Suback{PacketID: p.PacketID, Reasons: w.reasons}, dst)
 	}
 	w.subscribing, w.token = p, effect.Token
@@ -106,7 +110,7 @@ func (s *Session) grant(r mqttcodec.SubscriptionRequest, count int) mqttcodec.Re
 	switch err := mqttcodec.ValidateTopicFilter(r.Filter); {
 	case errors.As(err, &fault):
 		return mqttcodec.TopicFilterInvalid // [MQTT-4.7.1-1]
-	case strings.HasPrefix(r.Filter, "$share/"):
+	case isShared(r.Filter) && !s.cfg.SharedSubscriptions:
 		return mqttcodec.SharedSubscriptionsNotAllowed // as CONNACK says
 	case !s.cfg.TopicFits(r.Filter, true):
 		return mqttcodec.TopicFilterInvalid
@@ -114,6 +118,8 @@ func (s *Session) grant(r mqttcodec.SubscriptionRequest, count int) mqttcodec.Re
 		return mqttcodec.NotAuthorized
 	case count > s.cfg.MaxSubscriptions, len(s.retained) > maxRetainedQueue:
 		return mqttcodec.QuotaExceeded
+	case isShared(r.Filter):
+		return mqttcodec.ReasonCode(min(r.Options.QoS, maxShareQoS))
 	}
 	return mqttcodec.ReasonCode(r.Options.QoS)
 }
@@ -133,20 +139,36 @@ func (s *Session) onSubscribed(in Subscribed, dst []Effect) []Effect {
 		w.orphan = false
 		return s.forgetOrphan(p, dst)
 	}
-	next := 0
+	next, joined := 0, []string(nil)
 	for i, r := range p.Requests {
 		if w.reasons[i].Failed() {
 			continue
 		}
+		shared := isShared(r.Filter)
+		if shared {
+			err := in.ShareErrs[0]
+			in.ShareErrs = in.ShareErrs[1:]
+			if err != nil {
+				w.reasons[i] = shareRefusal(err)
+				continue
+			}
+			joined = append(joined, r.Filter)
+		}
 		s.subs.put(Subscription{
-			Filter: r.Filter, QoS: r.Options.QoS, NoLocal: r.Options.NoLocal, RetainAsPublished: r.Options.RetainAsPublished,
+			Filter: r.Filter, QoS: mqttcodec.QoS(w.reasons[i]), NoLocal: r.Options.NoLocal, RetainAsPublished: r.Options.RetainAsPublished,
 			RetainHandling: r.Options.RetainHandling, Identifier: p.SubscriptionIdentifier, Since: in.Position,
 		})
+		if shared {
+			continue
+		}
 		s.queueRetained(r, p.SubscriptionIdentifier, in.Retained[next])
 		next++
 	}
+	if len(joined) > 0 {
+		dst = append(dst, Attach{Shares: joined})
+	}
 	ack := &mqttcodec.Suback{PacketID: p.PacketID, Reasons: w.reasons}
-	if s.expiry == 0 {
+	if s.expiry == 0 || next+len(joined) == 0 {
 		return s.send(ack, dst)
 	}
 	w.saving = s.record.want()
@@ -157,16 +179,23 @@ func (s *Session) onSubscribed(in Subscribed, dst []Effect) []Effect {
 
 // forgetOrphan ends the filters of a SUBSCRIBE whose connection is over, but for those that the session has anyway.
 func (s *Session) forgetOrphan(p *mqttcodec.Subscribe, dst []Effect) []Effect {
-	var filters []string
+	var filters, shares []string
 	for i, r := range p.Requests {
-		if !s.subscriptionWork.reasons[i].Failed() && s.subs.find(r.Filter) == nil {
+		switch {
+		case s.subscriptionWork.reasons[i].Failed() || s.subs.find(r.Filter) != nil:
+		case isShared(r.Filter):
+			shares = append(shares, r.Filter)
+		default:
 			filters = append(filters, r.Filter)
 		}
 	}
-	if len(filters) == 0 {
-		return dst
+	if len(filters) > 0 {
+		dst = append(dst, Unsubscribe{Filters: filters})
 	}
-	return append(dst, Unsubscribe{Filters: filters})
+	if len(shares) > 0 {
+		dst = append(dst, LeaveShares{Shares: shares})
+	}
+	return dst
 }
 
 // queueRetained puts the retained messages for a new subscription before what comes live. [3.1.1 MQTT-3.3.1-8]
@@ -192,19 +221,23 @@ func (s *Session) queueRetained(r mqttcodec.SubscriptionRequest, identifier uint
 // onUnsubscribe ends subscriptions, compared character by character. [MQTT-3.10.4-1]
 func (s *Session) onUnsubscribe(p *mqttcodec.Unsubscribe, dst []Effect) []Effect {
 	ack := &mqttcodec.Unsuback{PacketID: p.PacketID, Reasons: make([]mqttcodec.ReasonCode, len(p.Filters))}
-	var ended []string
+	var ended Unsubscribe
 	for i, filter := range p.Filters {
-		if s.subs.remove(filter) {
-			ended = append(ended, filter)
-		} else {
+		switch {
+		case !s.subs.remove(filter):
 			ack.Reasons[i] = mqttcodec.NoSubscriptionExisted // [MQTT-3.10.4-5]
+		case isShared(filter):
+			ended.Shares = append(ended.Shares, filter)
+		default:
+			ended.Filters = append(ended.Filters, filter)
 		}
 	}
-	if len(ended) == 0 {
+	if len(ended.Filters)+len(ended.Shares) == 0 {
 		return s.send(ack, dst)
 	}
-	dst = append(dst, Unsubscribe{Filters: ended})
+	dst = append(dst, ended)
 	s.rematch()
+	dst = s.leaveShares(ended.Shares, dst)
 	if s.expiry == 0 {
 		return s.send(ack, dst)
 	}

@@ -10,7 +10,7 @@ import (
 // treeFrom is the number of subscriptions from which on a tree matches faster than a walk over the list.
 const treeFrom = 8
 
-// subscriptions are the subscriptions of a session, in the order in which they were made.
+// subscriptions are the subscriptions of a session, each kind in the order in which they were made.
 type subscriptions struct {
 	list []*Subscription
 	// tree and index hold the same subscriptions once there are many.
@@ -18,9 +18,38 @@ type subscriptions struct {
 	index map[string]*Subscription
 	// noLocal counts those with the No Local option.
 	noLocal int
+	// shared are the shared subscriptions, in no other part: what is for them comes from their group, not by matching.
+	shared []*Subscription
+}
+
+// isShared reports whether a valid topic filter is that of a shared subscription. (4.8.2)
+func isShared(filter string) bool { return strings.HasPrefix(filter, "$share/") }
+
+func (t *subscriptions) count() int { return len(t.list) + len(t.shared) }
+
+// all visits all subscriptions.
+func (t *subscriptions) all(visit func(*Subscription)) {
+	for _, sub := range t.list {
+		visit(sub)
+	}
+	for _, sub := range t.shared {
+		visit(sub)
+	}
+}
+
+func (t *subscriptions) findShared(filter string) *Subscription {
+	for _, sub := range t.shared {
+		if sub.Filter == filter {
+			return sub
+		}
+	}
+	return nil
 }
 
 func (t *subscriptions) find(filter string) *Subscription {
+	if isShared(filter) {
+		return t.findShared(filter)
+	}
 	if t.index != nil {
 		return t.index[filter]
 	}
@@ -48,6 +77,10 @@ func (t *subscriptions) put(sub Subscription) {
 		return
 	}
 	s := &sub
+	if isShared(s.Filter) {
+		t.shared = append(t.shared, s)
+		return
+	}
 	t.list = append(t.list, s)
 	switch {
 	case t.tree != nil:
@@ -67,6 +100,10 @@ func (t *subscriptions) remove(filter string) bool {
 	sub := t.find(filter)
 	if sub == nil {
 		return false
+	}
+	if isShared(filter) {
+		t.shared = slices.DeleteFunc(t.shared, func(other *Subscription) bool { return other == sub })
+		return true
 	}
 	i := slices.Index(t.list, sub)
 	if sub.NoLocal {
@@ -113,9 +150,13 @@ func (t *subscriptions) identifiers(topic string) (ids []uint32) {
 	return ids
 }
 
-func (t *subscriptions) filters() []string {
-	filters := make([]string, len(t.list))
-	for i, sub := range t.list {
+// filters are those of the subscriptions that are not shared, shares those of the shared ones.
+func (t *subscriptions) filters() []string { return filtersOf(t.list) }
+func (t *subscriptions) shares() []string  { return filtersOf(t.shared) }
+
+func filtersOf(list []*Subscription) []string {
+	filters := make([]string, len(list))
+	for i, sub := range list {
 		filters[i] = sub.Filter
 	}
 	return filters

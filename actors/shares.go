@@ -1,0 +1,221 @@
+package actors
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+
+	"dunlin/mqttcodec"
+	"dunlin/sessions"
+)
+
+// shares are the shared subscriptions of the node's sessions. (4.8.2) A share, known by its filter as subscribed, is there
+// while a session subscribes to it, connected or not; with the last one go its queue and what was in it.
+type shares struct {
+	queues sessions.SharedQueues
+	stats  *Stats
+	log    *slog.Logger
+	// max bounds the shares.
+	max int
+	// task runs a goroutine of a share until the broker stops.
+	task func(func(ctx context.Context))
+	// settled is closed when it is known which messages the sessions of before hold.
+	settled <-chan struct{}
+
+	// mu guards the fields below it. It is taken before the mu of a share.
+	mu   sync.RWMutex
+	open map[string]*share
+	// tree finds the shares of a topic, for QoS 0.
+	tree sessions.FilterTree[*share]
+	// of are the shares that a client identifier subscribes to.
+	of map[string]map[string]struct{}
+}
+
+func newShares(b *Broker) *shares {
+	s := &shares{
+		queues: b.storage.Shared, stats: &b.stats, log: b.log, max: b.cfg.MaxShares, settled: b.settled,
+		open: map[string]*share{}, of: map[string]map[string]struct{}{},
+	}
+	s.task = func(f func(context.Context)) { b.task(func() { f(b.running) }) }
+	return s
+}
+
+// errTooManyShares: shares.max_groups.
+var errTooManyShares = fmt.Errorf("%w: as many shared subscriptions as there may be", sessions.ErrRejected)
+
+// join makes a client one of the subscribers of a share. joined is called once every message stored from then on is in the
+// share's queue, or with the reason why it is not; it must not block.
+func (s *shares) join(name, clientID string, joined func(error)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sh, err := s.enter(name, clientID)
+	if err != nil {
+		joined(err)
+		return
+	}
+	sh.whenOpen(joined)
+}
+
+// enter puts a client among the subscribers of a share, which is made if need be. mu is held.
+func (s *shares) enter(name, clientID string) (*share, error) {
+	sh := s.open[name]
+	if sh == nil {
+		if len(s.open) >= s.max {
+			return nil, errTooManyShares
+		}
+		sh = newShare(s, name)
+		s.open[name] = sh
+		s.tree.Add(sh.filter, sh)
+		s.task(sh.run)
+	}
+	sh.subscribe(clientID)
+	if s.of[clientID] == nil {
+		s.of[clientID] = map[string]struct{}{}
+	}
+	s.of[clientID][name] = struct{}{}
+	return sh, nil
+}
+
+// leave ends that. With its last subscriber the share ends.
+func (s *shares) leave(name, clientID string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.leaveLocked(name, clientID)
+}
+
+func (s *shares) leaveLocked(name, clientID string) {
+	delete(s.of[clientID], name)
+	if len(s.of[clientID]) == 0 {
+		delete(s.of, clientID)
+	}
+	if sh := s.open[name]; sh != nil {
+		sh.unsubscribe(clientID)
+	}
+}
+
+// reconcile takes what a session that was read from storage says: what it subscribes to, and which messages it holds. What
+// it was handed and does not know any more goes to others.
+func (s *shares) reconcile(clientID string, session *sessions.Session) {
+	held := map[string]map[uint64]struct{}{}
+	session.Held(func(name string, sequence uint64) {
+		if held[name] == nil {
+			held[name] = map[uint64]struct{}{}
+		}
+		held[name][sequence] = struct{}{}
+	})
+	names := session.Shares()
+	s.restore(names, clientID)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for name := range s.of[clientID] {
+		if !slices.Contains(names, name) {
+			s.leaveLocked(name, clientID)
+		}
+	}
+	for name, sh := range s.open {
+		sh.reconcile(clientID, held[name])
+	}
+}
+
+// restore makes a client whose session is stored one of the subscribers of shares.
+func (s *shares) restore(names []string, clientID string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, name := range names {
+		if _, err := s.enter(name, clientID); err != nil {
+			s.log.Error("shared subscription of a stored session cannot be served", "client", clientID, "filter", name, "err", err)
+		}
+	}
+}
+
+// find returns a share, nil when there is none.
+func (s *shares) find(name string) *share {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.open[name]
+}
+
+// attach lets a connected session be handed messages of shares.
+func (s *shares) attach(m *member, names []string) {
+	for _, name := range names {
+		if sh := s.find(name); sh != nil && !slices.Contains(m.shares, sh) {
+			m.shares = append(m.shares, sh)
+			sh.attach(m)
+		}
+	}
+}
+
+// detach ends that, for these shares.
+func (s *shares) detach(m *member, names []string) {
+	m.shares = slices.DeleteFunc(m.shares, func(sh *share) bool {
+		if !slices.Contains(names, sh.name) {
+			return false
+		}
+		sh.detach(m)
+		return true
+	})
+}
+
+// detachAll ends it for all.
+func (s *shares) detachAll(m *member) {
+	for _, sh := range m.shares {
+		sh.detach(m)
+	}
+	m.shares = nil
+}
+
+// settle ends messages: their members have them.
+func (s *shares) settle(name string, sequences []uint64) {
+	if sh := s.find(name); sh != nil {
+		sh.settle(sequences)
+	}
+}
+
+// giveBack takes messages back from a member. With a reason why they are not for it.
+func (s *shares) giveBack(name string, entries []sessions.Entry, m *member, why sessions.DropReason) {
+	sh := s.find(name)
+	if sh == nil {
+		return // it has ended, with all that it held
+	}
+	sh.giveBack(entries, m, why)
+}
+
+// route hands each QoS 0 message to one member of every share that it matches.
+func (s *shares) route(messages []*sessions.Message) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if len(s.open) == 0 {
+		return
+	}
+	var matches []*share
+	for _, msg := range messages {
+		matches = s.tree.MatchAppend(msg.Topic, matches[:0])
+		for _, sh := range matches {
+			sh.route(msg)
+		}
+	}
+}
+
+// removeOrphans deletes the queues that no session subscribes to: their last members went with a node that died. Called
+// before any client is let in, when all stored sessions are entered.
+func (s *shares) removeOrphans(ctx context.Context) error {
+	var orphans []string
+	err := s.queues.Each(ctx, func(name string) {
+		if s.find(name) == nil {
+			orphans = append(orphans, name)
+		}
+	})
+	for _, name := range orphans {
+		err = errors.Join(err, s.queues.Remove(ctx, name))
+	}
+	return err
+}
+
+// sharedFilter is the topic filter of a share.
+func sharedFilter(name string) string {
+	_, filter, _ := mqttcodec.SharedFilter(name)
+	return filter
+}
