@@ -19,6 +19,7 @@ type Config struct {
 	Auth      AuthConfig
 	Sessions  SessionsConfig
 	Limits    LimitsConfig
+	Shares    SharesConfig
 	Topics    TopicsConfig
 }
 
@@ -74,6 +75,11 @@ type LimitsConfig struct {
 	MaxKeepAlive      time.Duration // 0 means what the client asks for; whole seconds
 	MaxTopicLevels    int
 	MaxRetained       int
+}
+
+// SharesConfig bounds shared subscriptions.
+type SharesConfig struct {
+	MaxGroups int // 0 means that there are none
 }
 
 // TopicsConfig bounds topic names and filters.

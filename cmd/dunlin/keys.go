@@ -186,6 +186,11 @@ var keys = []key{
 		bind:    func(c *Config) value { return intValue{to: &c.Limits.MaxRetained, min: 1, max: math.MaxInt32} },
 	},
 	{
+		name: "shares.max_groups", preset: "1000",
+		meaning: "shared subscriptions, each a share name with a topic filter, however many clients share it; 0 refuses them",
+		bind:    func(c *Config) value { return intValue{to: &c.Shares.MaxGroups, min: 0, max: 100_000} },
+	},
+	{
 		name: "topics.max_length", preset: "2048",
 		meaning: "bytes of the NATS subject that the topic of a stored message becomes, which is longer where characters are " +
 			"escaped; at QoS 0, not retained and not queued, topics may be as long as MQTT allows",

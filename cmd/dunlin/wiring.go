@@ -55,6 +55,7 @@ func (n *node) start(ctx context.Context, c Config, log *slog.Logger) error {
 
 	n.broker, err = actors.Start(ctx, brokerConfig(c), actors.Storage{
 		Log: storage.Log(), Store: storage.Store(), Queues: storage.Queues(), Retained: storage.Retained(),
+		Shared: storage.Shared(),
 	}, log)
 	if err != nil {
 		return err
@@ -110,6 +111,7 @@ func brokerConfig(c Config) actors.Config {
 	b.ConnectTimeout, b.WriteTimeout = c.Limits.ConnectTimeout, c.Limits.WriteTimeout
 	b.MaxParkedQueues = c.Sessions.MaxParkedConsumers
 	b.MaxRetained = c.Limits.MaxRetained
+	b.MaxShares = c.Shares.MaxGroups
 	s := &b.Sessions
 	s.MaxExpiry = c.Sessions.MaxExpiry
 	s.DefaultExpiryV3 = c.Sessions.DefaultExpiryV3
@@ -122,6 +124,7 @@ func brokerConfig(c Config) actors.Config {
 	s.MaxPacketSize = uint32(c.Limits.MaxPacket)
 	s.MaxKeepAlive = c.Limits.MaxKeepAlive
 	s.MaxSubscriptions = c.Limits.MaxSubscriptions
+	s.SharedSubscriptions = c.Shares.MaxGroups > 0
 	s.TopicFits = topicFits(c.Topics.MaxLength, c.Limits.MaxTopicLevels)
 	return b
 }
