@@ -314,7 +314,10 @@ func (s *share) take(ctx context.Context, queue sessions.SharedQueue, room int) 
 	s.mu.Unlock()
 	entries, err := queue.Take(ctx, room, takeBytes)
 	s.taken(queue, entries)
-	if err == nil || ctx.Err() != nil || errors.Is(err, sessions.ErrNotFound) {
+	switch {
+	case err == nil, ctx.Err() != nil:
+		return nil
+	case errors.Is(err, sessions.ErrNotFound): // deleted by somebody else
 		return err
 	}
 	s.shares.log.Warn("queue of a shared subscription not read; trying again", "filter", s.name, "err", err)

@@ -74,8 +74,7 @@ func TestShareEndsWithItsLastSubscriber(t *testing.T) {
 		}
 		wantShares("$share/dies/t", "$share/g/t")
 		persistent.disconnect()
-		storage = storage.Crash()
-		b.kill()
+		storage = b.crash()
 		b = startOnPipes(t, storage, "boot-2")
 		wantShares("$share/g/t")
 		persistent = b.connected("persistent")
