@@ -27,6 +27,8 @@
 //	parking            Start             Shutdown (ctx)           rate limit, storage      durable queues of offline sessions
 //	checkpoint         Start             Shutdown (ctx)           its ticker, storage      checkpoints of this and earlier boots
 //	settling           Start             all settled, Shutdown    its ticker               sessions of boots that died
+//	share              its first         its last subscriber,     its queue, wake, ticks   what its queue has given it
+//	                   subscriber        Shutdown (ctx)
 //	drop report        Start             Shutdown (ctx)           its ticker               -
 //	storage work       session, parking  its answer, or 10 s      storage                  one call each, 64 at a time
 //
@@ -37,12 +39,13 @@
 //	hand-overs to a session         4,096 messages or 8 MiB: its live feed stops, QoS 0 is dropped
 //	backlog of a live session       256 messages or 256 KiB: dropped from memory, it catches up from the log
 //	end of the log in memory        64 MiB: the oldest go; who is behind reads its durable queue
+//	messages a share has taken      256 or 4 MiB: nothing is taken while they wait for room
 //	sessions waiting to be parked   sessions.max_parked_consumers: the one parked first goes without queue
 //	clients being authenticated     64: the others wait for their turn within their connect timeout
 //	lazy journal writes             5,000 a second for the node: they come later
 //
 // Locks: that of a directory shard is taken before the mailbox of the actor posted to; that of the router before those of
-// the retainer and of mailboxes. None is held while storage is waited for.
+// the retainer and of mailboxes; that of all shares before that of one, and that before mailboxes. None is held while storage is waited for.
 //
 // Test it with memory stores and virtual time here, and from outside in test/.
 package actors
