@@ -26,6 +26,9 @@ type connection struct {
 	inflow   *inflow
 	pid      *actor.PID
 	mailbox  *mailbox
+	// again is how the client may authenticate again, nil without an authentication method. Set before there is a session,
+	// owned by the session actor then.
+	again *authenticateAgain
 	// version is set by the reader before the first packet goes to a session.
 	version mqttcodec.Version
 	aliases outboundAliases
@@ -207,9 +210,12 @@ func (c *connection) refuse(reason mqttcodec.ReasonCode) {
 	c.refuseWith(&mqttcodec.Connack{Reason: reason})
 }
 
-// refuseWith is refuse with a CONNACK that may say more. One that the client does not take is left out. [MQTT-3.1.2-24]
+// refuseWith is refuse with a CONNACK that says more, if the client takes it, or any at all. [MQTT-3.1.2-24]
 func (c *connection) refuseWith(ack *mqttcodec.Connack) {
 	c.answered.Store(true)
+	if !c.fits(ack) {
+		ack = &mqttcodec.Connack{Reason: ack.Reason}
+	}
 	var packets []mqttcodec.Packet
 	if c.fits(ack) {
 		packets = append(packets, ack)

@@ -31,6 +31,7 @@
 //	                   subscriber        Shutdown (ctx)
 //	drop report        Start             Shutdown (ctx)           its ticker               -
 //	storage work       session, parking  its answer, or 10 s      storage                  one call each, 64 at a time
+//	AUTH step          session           connect timeout          the method               one exchange for that step
 //
 // Queues and their overflow policies:
 //

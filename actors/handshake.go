@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"dunlin/mqttcodec"
@@ -27,6 +28,13 @@ type handshake struct {
 	exchange sessions.Exchange
 }
 
+// authenticateAgain is how a client with an authentication method authenticates again.
+type authenticateAgain struct {
+	method      sessions.Method
+	credentials sessions.Credentials
+	exchange    sessions.Exchange // the one under way
+}
+
 // begin takes up the handshake.
 func (h *handshake) begin() error {
 	cfg, p := &h.connection.broker.cfg, h.packet
@@ -35,6 +43,9 @@ func (h *handshake) begin() error {
 		if method == nil {
 			return h.refuse(&sessions.Refusal{Reason: mqttcodec.BadAuthenticationMethod, Detail: "unknown authentication method"}) // [MQTT-4.12.0-1]
 		}
+		h.connection.again = &authenticateAgain{method: method, credentials: h.credentials}
+		h.connection.again.credentials.Username.Value = strings.Clone(h.credentials.Username.Value) // it outlives the packet
+		h.connection.again.credentials.Password = nil
 		h.exchange = method.Begin(h.credentials)
 		return h.step(p.Properties.AuthenticationData)
 	}
@@ -144,4 +155,26 @@ func (h *handshake) enter(who sessions.Identity, data []byte) error {
 		return errRefused
 	}
 	return nil
+}
+
+// authenticate hands what a connected client sent in AUTH to its exchange, on a goroutine of its own.
+func (a *sessionActor) authenticate(e sessions.Authenticate) {
+	b, c := a.broker, a.connection
+	if c == nil || c.id != e.Connection {
+		return
+	}
+	if e.Begin {
+		c.again.exchange = c.again.method.Begin(c.again.credentials)
+	}
+	exchange := c.again.exchange
+	b.task(func() {
+		ctx, cancel := context.WithTimeout(b.running, b.cfg.ConnectTimeout)
+		defer cancel()
+		in := sessions.Authenticated{Connection: e.Connection}
+		in.Err = b.askWho(ctx, func(ctx context.Context) (err error) {
+			in.Progress, err = exchange.Step(ctx, e.Data)
+			return err
+		})
+		a.ref.post(in)
+	})
 }

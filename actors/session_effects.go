@@ -15,6 +15,8 @@ func (a *sessionActor) perform(effect sessions.Effect) {
 		a.send(e)
 	case sessions.Refuse:
 		a.refuse(e)
+	case sessions.Authenticate:
+		a.authenticate(e)
 	case sessions.Close:
 		a.closeConnection(e)
 	case sessions.Persist:

@@ -3,6 +3,7 @@ package sessions
 import (
 	"fmt"
 	"math"
+	"strings"
 	"time"
 
 	"dunlin/mqttcodec"
@@ -47,6 +48,7 @@ func (s *Session) onConnect(now time.Time, in Connect, dst []Effect) []Effect {
 		sessionPresent:  present,
 		keepAlive:       s.grantedKeepAlive(p),
 		lastHeard:       now,
+		method:          strings.Clone(p.Properties.AuthenticationMethod.Value), // it outlives the packet
 		receiveMaximum:  s.cfg.SendWindow,
 		clientMaxPacket: p.Properties.MaximumPacketSize,
 		onlineSince:     in.Head,

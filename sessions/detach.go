@@ -31,7 +31,12 @@ func (s *Session) hangUp(reason mqttcodec.ReasonCode, err error, dst []Effect) [
 				dst = s.send(refusal, dst)
 			}
 		} else { // never before CONNACK [MQTT-3.14.0-1]
-			dst = s.send(&mqttcodec.Disconnect{Reason: disconnectReason(reason)}, dst)
+			bye := &mqttcodec.Disconnect{Reason: disconnectReason(reason)}
+			bye.ServerReference = serverReference(bye.Reason, err)
+			if !s.fits(bye) {
+				bye.ServerReference = "" // rather than not a word
+			}
+			dst = s.send(bye, dst)
 		}
 	} else if s.state == stateConnecting && reason != mqttcodec.SessionTakenOver {
 		dst = s.send(&mqttcodec.Connack{Reason: mqttcodec.ServerUnavailable}, dst)

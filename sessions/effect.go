@@ -33,6 +33,14 @@ type Close struct {
 	Err    error
 }
 
+// Authenticate hands what a client sent in AUTH to its authentication method. Answer: Authenticated.
+type Authenticate struct {
+	Connection ConnectionID
+	// Begin: a new exchange begins.
+	Begin bool
+	Data  []byte
+}
+
 // Persist appends a message to the log. Answer: Persisted.
 type Persist struct {
 	Message *Message
@@ -165,6 +173,7 @@ const (
 func (Send) effect()               {}
 func (Refuse) effect()             {}
 func (Close) effect()              {}
+func (Authenticate) effect()       {}
 func (Persist) effect()            {}
 func (Route) effect()              {}
 func (SaveRecord) effect()         {}

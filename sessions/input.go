@@ -41,6 +41,13 @@ type ConnectionLost struct {
 	Err        error
 }
 
+// Authenticated answers Authenticate: how far the exchange has come, or why the client has to go.
+type Authenticated struct {
+	Connection ConnectionID
+	Progress   Progress
+	Err        error
+}
+
 // Persisted answers Persist.
 type Persisted struct{ Result Result }
 
@@ -155,6 +162,7 @@ const (
 func (Connect) input()         {}
 func (PacketReceived) input()  {}
 func (ConnectionLost) input()  {}
+func (Authenticated) input()   {}
 func (Persisted) input()       {}
 func (RecordSaved) input()     {}
 func (JournalSaved) input()    {}

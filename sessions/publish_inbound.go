@@ -42,9 +42,9 @@ type pendingPublish struct {
 	// asked: Persist was emitted and has no result yet. done: the result is in, or none is needed.
 	asked, done bool
 	// again is how often more its connection has sent it: each is answered.
-	again uint8
-	err         error
-	reason      mqttcodec.ReasonCode
+	again  uint8
+	err    error
+	reason mqttcodec.ReasonCode
 }
 
 // maxInbound times our Receive Maximum is how many QoS 2 messages even a client that was not told of it may leave

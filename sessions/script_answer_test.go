@@ -24,6 +24,12 @@ func (sc *script) answer(a args) bool {
 			r.Err = err
 		}
 		sc.step(Persisted{r})
+	// authenticated limited data=welcome
+	// authenticated principal=bob
+	// authenticated more data=question
+	// authenticated err=refused reason=0x9c reference=other
+	case "authenticated":
+		sc.step(sc.authenticated(a, take(sc, func(Authenticate) bool { return true })))
 	// record-saved
 	// record-saved err=conflict
 	case "record-saved":
@@ -85,6 +91,22 @@ func shareFailure(a args) error {
 		return ErrUnavailable
 	}
 	return nil
+}
+
+// authenticated answers an Authenticate.
+func (sc *script) authenticated(a args, e Authenticate) Authenticated {
+	in := Authenticated{Connection: e.Connection}
+	if a.text("err", "") == "refused" {
+		in.Err = &Refusal{Reason: a.reason(), ServerReference: a.text("reference", ""), Detail: "wrong answer"}
+		return in
+	}
+	in.Err = failure(a)
+	in.Progress = Progress{Data: a.data(), Done: !a.has("more")}
+	if in.Progress.Done {
+		in.Progress.Identity = sc.identity(a)
+		in.Progress.Identity.Principal = a.text("principal", sc.s.identity.Principal)
+	}
+	return in
 }
 
 // saved is the result of a write of a document.
@@ -177,6 +199,8 @@ func (sc *script) settle() {
 	for len(sc.owed) > 0 {
 		a := args{t: sc.t}
 		switch sc.owed[0].(type) {
+		case Authenticate:
+			a.cmd = "authenticated"
 		case Persist:
 			a.cmd = "persisted"
 		case SaveRecord:

@@ -21,6 +21,12 @@ func (sc *script) show(e Effect) string {
 		return "refuse" + hex(" reason", e.Reason) + showErr(e.Err) + sc.ofOld(e.Connection)
 	case Close:
 		return "close" + hex(" reason", e.Reason) + showErr(e.Err) + sc.ofOld(e.Connection)
+	case Authenticate:
+		text := "authenticate"
+		if e.Begin {
+			text += " begin"
+		}
+		return text + optional(" data", string(e.Data)) + sc.ofOld(e.Connection)
 	case Persist:
 		return fmt.Sprintf("persist token=%d%s %s", e.Token, optional(" message-id", e.ID), showMessage(e.Message))
 	case Route:
@@ -112,7 +118,9 @@ func showPacket(v mqttcodec.Version, p mqttcodec.Packet) string {
 	case *mqttcodec.Unsuback:
 		return fmt.Sprintf("UNSUBACK id=%d reasons=%s", p.PacketID, showReasons(p.Reasons))
 	case *mqttcodec.Disconnect:
-		return "DISCONNECT" + hex(" reason", p.Reason)
+		return "DISCONNECT" + hex(" reason", p.Reason) + optional(" reference", p.ServerReference)
+	case *mqttcodec.Auth:
+		return "AUTH" + hex(" reason", p.Reason) + optional(" method", p.AuthenticationMethod.Value) + optional(" data", string(p.AuthenticationData))
 	}
 	return p.Type().String()
 }
@@ -127,6 +135,7 @@ func showConnack(v mqttcodec.Version, p *mqttcodec.Connack) string {
 		text += fmt.Sprintf(" expiry=%d", q.SessionExpirySeconds.Value)
 	}
 	text += optional(" assigned", q.AssignedClientID)
+	text += optional(" method", q.AuthenticationMethod.Value) + optional(" data", string(q.AuthenticationData))
 	if q.ServerKeepAliveSeconds.Present {
 		text += fmt.Sprintf(" keep-alive=%d", q.ServerKeepAliveSeconds.Value)
 	}

@@ -89,6 +89,21 @@ func (a args) duration(key string, otherwise time.Duration) time.Duration {
 
 func (a args) reason() mqttcodec.ReasonCode { return mqttcodec.ReasonCode(a.uint64("reason", 0)) }
 
+func (a args) optionalText(key string) (v mqttcodec.Optional[string]) {
+	if a.has(key) {
+		v = mqttcodec.Some(a.text(key, ""))
+	}
+	return v
+}
+
+// data is what the argument of that name says, nil without.
+func (a args) data() []byte {
+	if v := a.text("data", ""); v != "" {
+		return []byte(v)
+	}
+	return nil
+}
+
 // each is the command once for every line that follows it, or once as it stands.
 func (a args) each() (list []args) {
 	if a.lines == "" {
@@ -110,7 +125,7 @@ var timerNames = [timers]string{"keep-alive", "will", "expiry", "persist-retry",
 func (sc *script) input(a args) bool {
 	switch a.cmd {
 	// connect clean-start=false expiry=60 receive-maximum=2 will-topic=w will-qos=1 will-delay=5
-	// connect principal=alice limited
+	// connect principal=alice limited method=riddle data=welcome
 	case "connect":
 		sc.connect(a)
 	// packet PUBLISH id=1 qos=1 topic=a/b payload=x
@@ -185,6 +200,7 @@ func (sc *script) connect(a args) {
 	p.Properties.SessionExpirySeconds = a.seconds("expiry")
 	p.Properties.ReceiveMaximum = uint16(a.int("receive-maximum", 0))
 	p.Properties.MaximumPacketSize = uint32(a.int("max-packet", 0))
+	p.Properties.AuthenticationMethod = a.optionalText("method")
 	if a.has("will-topic") {
 		p.Will = &mqttcodec.Will{
 			Topic: a.text("will-topic", ""), Payload: []byte(a.text("will-payload", "")), QoS: mqttcodec.QoS(a.int("will-qos", 0)),
@@ -192,7 +208,7 @@ func (sc *script) connect(a args) {
 		}
 	}
 	sc.step(Connect{
-		Connection: sc.connection, Packet: p, Identity: sc.identity(a), Assigned: a.has("assigned"),
+		Connection: sc.connection, Packet: p, Identity: sc.identity(a), AuthenticationData: a.data(), Assigned: a.has("assigned"),
 		Nonce: fmt.Sprintf("n%d", sc.connects), Head: sc.store.handed,
 	})
 }
@@ -261,7 +277,7 @@ func (sc *script) packet(a args) mqttcodec.Packet {
 	case "CONNECT":
 		return &mqttcodec.Connect{Version: mqttcodec.V5, ClientID: "c"}
 	case "AUTH":
-		return &mqttcodec.Auth{}
+		return &mqttcodec.Auth{Reason: a.reason(), AuthenticationMethod: a.optionalText("method"), AuthenticationData: a.data()}
 	case "CONNACK":
 		return &mqttcodec.Connack{}
 	default:

@@ -124,7 +124,7 @@ func (sc *script) perform(effects []Effect) {
 				continue // disarmed before
 			}
 			sc.timers[e.Timer] = e.At
-		case Persist, SaveRecord, SaveJournal, RequestJournalTurn, Discard, Subscribe, Join, Fetch, Leave, Load:
+		case Authenticate, Persist, SaveRecord, SaveJournal, RequestJournalTurn, Discard, Subscribe, Join, Fetch, Leave, Load:
 			sc.owed = append(sc.owed, e)
 		}
 		sc.printf("%s", sc.show(e))

@@ -109,11 +109,14 @@ type Session struct {
 
 // connectionState is what belongs to one network connection and is forgotten with it.
 type connectionState struct {
-	connection       ConnectionID
-	connect          *Connect
-	sessionPresent   bool
-	keepAlive        time.Duration
-	lastHeard        time.Time
+	connection     ConnectionID
+	connect        *Connect
+	sessionPresent bool
+	keepAlive      time.Duration
+	lastHeard      time.Time
+	// method is the authentication method of CONNECT, empty for none.
+	method           string
+	reauthentication reauthentication
 	receiveMaximum   int
 	clientMaxPacket  uint32
 	congested        bool
@@ -213,6 +216,8 @@ func (s *Session) Step(now time.Time, in Input, dst []Effect) []Effect {
 		return s.onPacket(now, in.Packet, dst)
 	case ConnectionLost:
 		return s.onConnectionLost(now, in, dst)
+	case Authenticated:
+		return s.onAuthenticated(now, in, dst)
 	case Persisted:
 		return s.onPersisted(now, in.Result, dst)
 	case RecordSaved:
@@ -273,6 +278,9 @@ func (s *Session) Flush(now time.Time, dst []Effect) []Effect {
 // onPacket is the table of contents of what a client may send.
 func (s *Session) onPacket(now time.Time, p mqttcodec.Packet, dst []Effect) []Effect {
 	if s.state == stateConnecting {
+		if _, leaves := p.(*mqttcodec.Disconnect); s.method != "" && !leaves {
+			return s.fault(now, protocolError("MQTT-3.1.2-30", "a packet before CONNACK from a client with an authentication method"), dst)
+		}
 		s.held = append(s.held, p) // bounded by the connection's inbound bound
 		return dst
 	}
@@ -298,7 +306,7 @@ func (s *Session) onPacket(now time.Time, p mqttcodec.Packet, dst []Effect) []Ef
 	case *mqttcodec.Connect:
 		return s.fault(now, protocolError("MQTT-3.1.0-2", "second CONNECT"), dst)
 	case *mqttcodec.Auth:
-		return s.fault(now, protocolError("MQTT-4.12.0-7", "AUTH without an authentication method in CONNECT"), dst)
+		return s.onAuth(now, p, dst)
 	case *mqttcodec.Connack, *mqttcodec.Suback, *mqttcodec.Unsuback, *mqttcodec.Pingresp:
 		return s.fault(now, protocolError("", "a packet that only servers send"), dst)
 	}
