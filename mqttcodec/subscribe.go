@@ -108,7 +108,7 @@ func (d *decoder) subscriptionOptions(filter string) SubscriptionOptions {
 	_, _, shared := SharedFilter(filter)
 	switch {
 	case d.version != V5 && b&^optionQoS != 0:
-		d.fail(malformed("3.1.1 MQTT-3-8.3-4", "reserved bits beside the requested QoS"))
+		d.fail(malformed("3.1.1 MQTT-3.8.3-4", "reserved bits beside the requested QoS"))
 	case b&optionReserved != 0:
 		d.fail(malformed("MQTT-3.8.3-5", "reserved subscription options"))
 	case o.QoS > 2:

@@ -96,7 +96,7 @@ func TestSubscribeRefusals(t *testing.T) {
 		{"cut after the properties", V5, []byte{0x82, 0x03, 0x12, 0x34, 0x00}, ProtocolErrorReason, "MQTT-3.8.3-2"},
 		{"requested QoS 3 (3.8.3.1)", V5, frame(0x82, uint16(1), props(), "a", 3), ProtocolErrorReason, ""},
 		{"requested QoS 3 in 3.1.1", V311, frame(0x82, uint16(1), "a", 3), ProtocolErrorReason, ""},
-		{"options of 5.0 in 3.1.1", V311, frame(0x82, uint16(1), "a", 4), MalformedPacket, "3.1.1 MQTT-3-8.3-4"},
+		{"options of 5.0 in 3.1.1", V311, frame(0x82, uint16(1), "a", 4), MalformedPacket, "3.1.1 MQTT-3.8.3-4"},
 		{"reserved option bit 6", V5, frame(0x82, uint16(1), props(), "a", 0x40), MalformedPacket, "MQTT-3.8.3-5"},
 		{"reserved option bit 7", V5, frame(0x82, uint16(1), props(), "a", 0x80), MalformedPacket, "MQTT-3.8.3-5"},
 		{"Retain Handling 3 (3.8.3.1)", V5, frame(0x82, uint16(1), props(), "a", 0x30), ProtocolErrorReason, ""},

@@ -25,7 +25,7 @@ type test struct {
 var (
 	bracketed  = regexp.MustCompile(`\[[^\[\]]*(?:MQTT-|case )[^\[\]]*\]`)
 	wellFormed = regexp.MustCompile(`^(?:(?:3\.1\.1 )?MQTT-\d+\.\d+\.\d+-\d+|case \d+)$`)
-	bare       = regexp.MustCompile(`^(?:3\.1\.1 )?MQTT-\d[\d.]*-\d+$`)
+	bare       = regexp.MustCompile(`^(?:3\.1\.1 )?MQTT-\d[\d.-]*$`)
 )
 
 // citationsIn finds the citations in a text that starts on a line of a file.
