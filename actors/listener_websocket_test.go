@@ -109,7 +109,7 @@ func TestWebSocketAnswerNamesTheSubprotocol(t *testing.T) {
 	}
 }
 
-// [MQTT-6.0.0-3]
+// [MQTT-6.0.0-3] [3.1.1 MQTT-6.0.0-3]
 func TestWebSocketWithoutSubprotocolIsRefused(t *testing.T) {
 	b := startOnWebSockets(t)
 	for _, offer := range [][]string{nil, {"stomp"}, {"mqttx"}} {
@@ -168,7 +168,7 @@ func TestWebSocketMessagesNeedNotBePackets(t *testing.T) {
 	expect[*mqttcodec.Puback](c)
 }
 
-// A client that sends text is told so, in the way of 5.0, and closed. [MQTT-6.0.0-1] [case 178]
+// A client that sends text is told so, in the way of 5.0, and closed. [MQTT-6.0.0-1] [case 178] [3.1.1 MQTT-6.0.0-1]
 func TestWebSocketTextEndsTheConnection(t *testing.T) {
 	b := startOnWebSockets(t)
 	c := b.frames(true)

@@ -18,6 +18,7 @@ var ackExamples = []example{
 	},
 }
 
+// [MQTT-2.1.3-1] [MQTT-3.6.1-1] [3.1.1 MQTT-2.2.2-1] [3.1.1 MQTT-3.6.1-1]
 func TestAckBytes(t *testing.T) { testExamples(t, ackExamples) }
 
 func TestAckAcceptsOtherForms(t *testing.T) {

@@ -29,6 +29,7 @@ var publishExamples = []example{
 	},
 }
 
+// [MQTT-2.2.1-2] [MQTT-2.2.2-1] [MQTT-3.3.1-2] [3.1.1 MQTT-2.3.1-5]
 func TestPublishBytes(t *testing.T) { testExamples(t, publishExamples) }
 
 // Topics are kept byte for byte. [MQTT-4.7.3-4] [3.1.1 MQTT-4.7.3-4]

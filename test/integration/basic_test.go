@@ -64,7 +64,7 @@ func TestTopicsAndPayloadsArriveUnchanged(t *testing.T) {
 }
 
 // Wildcards match as the specification says. [MQTT-4.7.1-1] [MQTT-4.7.1-2] [MQTT-4.7.2-1] [3.1.1 MQTT-4.7.1-2]
-// [3.1.1 MQTT-4.7.1-3] [3.1.1 MQTT-4.7.2-1] [MQTT-3.3.2-3] [case 120] [case 121]
+// [3.1.1 MQTT-4.7.1-3] [3.1.1 MQTT-4.7.2-1] [MQTT-3.3.2-3] [case 120] [case 121] [3.1.1 MQTT-3.3.2-3]
 func TestWildcards(t *testing.T) {
 	t.Parallel()
 	filters := []string{"#", "+", "+/+", "/+", "a/#", "a/+", "a/+/c", "+/b/#", "$x/#", "$x/+", "a/b", "/", "+/#"}

@@ -10,7 +10,7 @@ import (
 )
 
 // The same client identifier again: the old connection is told, closed, and the new one has the session.
-// [MQTT-3.1.4-3] [3.1.1 MQTT-3.1.4-2] [case 36]
+// [MQTT-3.1.4-3] [3.1.1 MQTT-3.1.4-2] [case 36] [MQTT-3.14.4-2]
 func TestTakeoverClosesTheOldConnection(t *testing.T) {
 	t.Parallel()
 	harness.EachVersion(t, func(t *testing.T, v mqttcodec.Version) {

@@ -115,7 +115,7 @@ func TestS10ExpiredInDowntimeLeavesNothing(t *testing.T) {
 }
 
 // A restart does not end a session early, nor a connection a session that is older than its expiry. [MQTT-4.1.0-1]
-// [MQTT-3.1.2-23] [case 48]
+// [MQTT-3.1.2-23] [case 48] [3.1.1 MQTT-4.1.0-2]
 func TestS10LivingSessionIsNotExpired(t *testing.T) {
 	t.Parallel()
 	harness.EachVersion(t, func(t *testing.T, v mqttcodec.Version) {

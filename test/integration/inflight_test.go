@@ -148,7 +148,8 @@ func (l *load) end() {
 // What the client has not acknowledged comes again after the restart: same identifiers, DUP, original order, before
 // anything new; of what is past PUBREC only the PUBREL.
 // [MQTT-4.4.0-1] [MQTT-4.6.0-1] [MQTT-3.3.1-1] [MQTT-4.3.3-6] [3.1.1 MQTT-4.4.0-1] [3.1.1 MQTT-3.3.1-1]
-// [3.1.1 MQTT-4.6.0-1] [case 142] [case 181]
+// [3.1.1 MQTT-4.6.0-1] [case 142] [case 181] [MQTT-4.3.3-3] [MQTT-4.3.2-3] [3.1.1 MQTT-4.1.0-1] [3.1.1 MQTT-4.3.2-1]
+// [3.1.1 MQTT-4.3.3-1]
 func TestS03InFlightMessagesAreResent(t *testing.T) {
 	t.Parallel()
 	for _, busy := range []bool{false, true} {

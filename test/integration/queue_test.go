@@ -42,7 +42,7 @@ func TestMissedMessageArrivesWithoutFurtherTraffic(t *testing.T) {
 
 // Ten thousand messages missed while offline arrive, each once, in order, with a restart in the middle of them.
 // [MQTT-4.6.0-5] [MQTT-4.6.0-6] [MQTT-3.1.2-5] [MQTT-4.5.0-1] [3.1.1 MQTT-3.1.2-5] [3.1.1 MQTT-4.5.0-1]
-// [3.1.1 MQTT-4.6.0-6] [case 40] [case 144]
+// [3.1.1 MQTT-4.6.0-6] [case 40] [case 144] [3.1.1 MQTT-4.6.0-5]
 func TestS04MissedMessagesArriveOnceInOrder(t *testing.T) {
 	t.Parallel()
 	harness.EachRestart(t, func(t *testing.T, v mqttcodec.Version, how harness.Ending) {

@@ -12,7 +12,7 @@ import (
 // The last retained message of each topic waits for new subscribers, over any restart; an empty one clears.
 // [MQTT-3.3.1-5] [MQTT-3.3.1-6] [MQTT-3.3.1-8] [3.1.1 MQTT-3.3.1-10] [MQTT-3.3.1-7] [MQTT-3.3.1-12] [MQTT-3.8.4-8]
 // [3.1.1 MQTT-3.3.1-5] [3.1.1 MQTT-3.3.1-6] [3.1.1 MQTT-3.3.1-7] [3.1.1 MQTT-3.3.1-8] [3.1.1 MQTT-3.3.1-9]
-// [3.1.1 MQTT-3.3.1-11] [3.1.1 MQTT-3.3.1-12] [case 126] [case 130] [case 131] [case 132] [case 181]
+// [3.1.1 MQTT-3.3.1-11] [3.1.1 MQTT-3.3.1-12] [case 126] [case 130] [case 131] [case 132] [case 181] [3.1.1 MQTT-3.1.2-7]
 func TestRetainedMessagesSurvive(t *testing.T) {
 	t.Parallel()
 	harness.EachRestart(t, func(t *testing.T, v mqttcodec.Version, how harness.Ending) {

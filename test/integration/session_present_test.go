@@ -44,7 +44,8 @@ var presenceCases = []struct {
 
 // Session present is right in every history, and a restart between the steps changes none.
 // [MQTT-3.1.2-4] [MQTT-3.1.2-5] [MQTT-3.1.2-6] [MQTT-3.2.2-2] [MQTT-3.2.2-3] [3.1.1 MQTT-3.2.2-1] [3.1.1 MQTT-3.2.2-2]
-// [3.1.1 MQTT-3.2.2-3] [3.1.1 MQTT-3.1.2-4] [3.1.1 MQTT-3.1.2-6] [case 39] [case 40] [case 41]
+// [3.1.1 MQTT-3.2.2-3] [3.1.1 MQTT-3.1.2-4] [3.1.1 MQTT-3.1.2-6] [case 39] [case 40] [case 41] [MQTT-3.1.3-2]
+// [MQTT-3.1.4-4] [3.1.1 MQTT-3.1.3-2] [3.1.1 MQTT-3.1.4-3]
 func TestS07SessionPresentIsRight(t *testing.T) {
 	t.Parallel()
 	harness.EachVersion(t, func(t *testing.T, v mqttcodec.Version) {
