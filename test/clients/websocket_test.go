@@ -12,7 +12,7 @@ import (
 	"dunlin/test/harness"
 )
 
-// paho.mqtt.golang publishes and subscribes by WebSocket at every QoS, small messages and large.
+// paho.mqtt.golang publishes and subscribes by WebSocket at every QoS, small messages and large. [MQTT-4.2.0-1]
 func TestPahoByWebSocket(t *testing.T) {
 	t.Parallel()
 	b := harness.Start(t, harness.WithWebSocket())

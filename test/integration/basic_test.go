@@ -11,7 +11,7 @@ import (
 )
 
 // Every QoS arrives between all pairs of versions, at the lower of the published and the granted. [MQTT-3.8.4-8]
-// [3.1.1 MQTT-3.8.4-6] [case 110] [case 154]
+// [3.1.1 MQTT-3.8.4-6] [case 110] [case 154] [MQTT-4.2.0-1] [3.1.1 MQTT-7.1.1-1]
 func TestEveryQoSBetweenVersions(t *testing.T) {
 	t.Parallel()
 	b := harness.Start(t)
