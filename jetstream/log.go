@@ -34,7 +34,8 @@ var _ sessions.Log = (*Log)(nil)
 
 // Append implements sessions.Log.
 func (l *Log) Append(m *sessions.Message, id string, to sessions.Sink, token uint64) {
-	w := write{stream: l.config.Names.Stream, data: m.Payload, header: encodeHeader(m), to: to, token: token}
+	w := write{stream: l.config.Names.Stream, to: to, token: token}
+	w.header, w.data = encodeMessage(m)
 	subject := SubjectFromTopic(m.Topic)
 	if len(subject) > MaxSubject {
 		l.publisher.refuse(w, fmt.Errorf("%w: %w: %d bytes", sessions.ErrRejected, ErrTopicTooLong, len(subject)))
@@ -226,8 +227,8 @@ func (l *Log) fill(e *sessions.Entry, subject string, header nats.Header, data [
 		l.stats.Undecodable.Add(1)
 		return
 	}
-	m := &sessions.Message{Topic: topic, Payload: data, PublishedAt: e.Time}
-	if invalid := decodeHeader(header, m); invalid > 0 {
+	m := &sessions.Message{Topic: topic, PublishedAt: e.Time}
+	if invalid := decodeMessage(header, data, m); invalid > 0 {
 		l.stats.InvalidHeaders.Add(invalid)
 	}
 	e.Message = m

@@ -29,20 +29,21 @@ func (s *RetainedStore) Put(e sessions.Entry, to sessions.Sink, token uint64) {
 	m := e.Message
 	w := write{
 		stream: bucketStream(s.config.Names.RetainedBucket), subject: s.subjectPrefix() + KeyFromTopic(m.Topic),
-		data: m.Payload, to: to, token: token,
+		to: to, token: token,
 	}
 	if len(m.Payload) == 0 { // [MQTT-3.3.1-6]
 		w.header = nats.Header{headerKVOperation: {"PURGE"}, headerTTL: {ttl(s.config.TombstoneTTL)}}
 	} else {
-		w.header = s.header(e)
+		w.header, w.data = encodeMessage(m)
+		w.header = s.header(e, w.header)
 	}
 	w.header[headerLogSequence] = []string{strconv.FormatUint(e.Sequence, 10)}
 	s.publisher.publish(w)
 }
 
-func (s *RetainedStore) header(e sessions.Entry) nats.Header {
+// header adds to a message's header where it stood in the log.
+func (s *RetainedStore) header(e sessions.Entry, h nats.Header) nats.Header {
 	m := e.Message
-	h := encodeHeader(m)
 	if h == nil {
 		h = make(nats.Header, 2)
 	}
@@ -93,8 +94,8 @@ func (s *RetainedStore) entry(key string, m storedMessage) (e sessions.Entry, ok
 	if v, found := headerValue(m.header, headerLogSequence); found {
 		e.Sequence, _ = strconv.ParseUint(v, 10, 64) // 0 when it makes no sense: then anything in the log is newer
 	}
-	e.Message = &sessions.Message{Topic: topic, Payload: m.data, PublishedAt: e.Time}
-	if invalid := decodeHeader(m.header, e.Message); invalid > 0 {
+	e.Message = &sessions.Message{Topic: topic, PublishedAt: e.Time}
+	if invalid := decodeMessage(m.header, m.data, e.Message); invalid > 0 {
 		s.stats.InvalidHeaders.Add(invalid)
 	}
 	e.Message.Retain = true
