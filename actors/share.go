@@ -461,7 +461,7 @@ func (s *share) renew(queue sessions.SharedQueue) {
 	queue.Renew(sequences...)
 }
 
-// route hands a QoS 0 message to one member that can take it now. [MQTT-4.8.2-1]
+// route hands a QoS 0 message to one member that can take it now. (4.8.2)
 func (s *share) route(msg *sessions.Message) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -227,7 +227,7 @@ func SubjectsFromFilter(filter string) []string {
 			appendToken(&b, level, escapedInSubject)
 		}
 	}
-	if multi { // [MQTT-4.7.1-2]: "a/#" matches "a" too
+	if multi { // "a/#" matches "a" too (4.7.1.2)
 		return []string{b.String(), b.String() + ".>"}
 	}
 	return []string{b.String()}

@@ -28,8 +28,10 @@ func ValidateTopicFilter(s string) error {
 	}
 	group, filter, _ := strings.Cut(s[len(sharePrefix):], "/")
 	switch {
-	case group == "" || hasWildcard(group):
-		return invalidFilter("MQTT-4.8.2-1", "share name is empty or has a wildcard")
+	case group == "":
+		return invalidFilter("MQTT-4.8.2-1", "share name is empty")
+	case hasWildcard(group):
+		return invalidFilter("MQTT-4.8.2-2", "share name has a wildcard")
 	case filter == "":
 		return invalidFilter("MQTT-4.8.2-2", "no topic filter behind the share name")
 	}

@@ -38,7 +38,7 @@ type Config struct {
 	QueueQoS0 bool
 	// SendWindow is how many QoS 1 and 2 messages may be unacknowledged by a client, if its Receive Maximum allows it.
 	SendWindow int
-	// ReceiveMaximum is how many QoS 1 and 2 messages of a 5.0 client may be unacknowledged by us. [MQTT-3.3.4-9]
+	// ReceiveMaximum is how many QoS 1 and 2 messages of a 5.0 client may be unacknowledged by us. [MQTT-3.3.4-7]
 	ReceiveMaximum uint16
 	// TopicAliasMaximum is the highest topic alias we take, announced in CONNACK, and how many we set at a client; 0: none.
 	TopicAliasMaximum uint16

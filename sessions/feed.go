@@ -196,7 +196,7 @@ func (s *Session) look(now time.Time, e Entry, dst []Effect) []Effect {
 		if len(s.backlog) > 0 {
 			dst = s.pump(now, dst) // what may go before it does
 		}
-		dst, _ = s.deliver(now, d, dst) // not held back by the quota [MQTT-3.3.4-10]
+		dst, _ = s.deliver(now, d, dst) // not held back by the quota (4.9)
 		return dst
 	}
 	s.backlog = append(s.backlog, d)

@@ -321,7 +321,7 @@ func (s *Session) onPubrec(now time.Time, p *mqttcodec.Pubrec, dst []Effect) []E
 		s.sendAgain(mqttcodec.TypePubrel, p.PacketID)
 		return dst
 	case p.Reason.Failed():
-		dst = s.finish(i, dst) // [MQTT-4.3.3-4]
+		dst = s.finish(i, dst) // [MQTT-4.4.0-2]
 		s.journalNow()
 		return dst
 	}
