@@ -2,6 +2,7 @@ package sessions
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"dunlin/mqttcodec"
@@ -147,12 +148,12 @@ func (s *Session) onLeft(in Left, dst []Effect) []Effect {
 
 // queues reports whether messages are queued for the session while its client is away.
 func (s *Session) queues() bool {
-	for _, sub := range s.subs.list {
-		if sub.QoS > 0 || s.cfg.QueueQoS0 {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(s.subs.list, s.queuesFor)
+}
+
+// queuesFor reports whether messages for a subscription are, or still are, queued.
+func (s *Session) queuesFor(sub *Subscription) bool {
+	return sub.QoS > 0 || s.cfg.QueueQoS0 || sub.FormerQoS > 0 && s.position().Sequence < sub.FormerUntil.Sequence
 }
 
 // onAwake settles a stored session: what recovery found out about its past becomes durable, and what is overdue happens.

@@ -244,7 +244,7 @@ func (s *Session) match(e Entry) (d delivery, ok bool) {
 			return // [MQTT-3.8.3-3]
 		}
 		ok = true
-		granted = max(granted, sub.QoS)
+		granted = max(granted, sub.grantedFor(e.Sequence))
 		d.retain = d.retain || sub.RetainAsPublished && m.Retain // [MQTT-3.3.1-13]
 		if sub.Identifier > 0 {
 			d.identifiers = append(d.identifiers, sub.Identifier)

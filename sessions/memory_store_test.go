@@ -189,6 +189,9 @@ func showRecord(data []byte, now time.Time) string {
 			}
 		}
 		fmt.Fprintf(&b, "@%d", sub.Since.Sequence)
+		if sub.FormerQoS > 0 {
+			fmt.Fprintf(&b, "(%d@%d)", sub.FormerQoS, sub.FormerUntil.Sequence)
+		}
 		if sub.Identifier > 0 {
 			fmt.Fprintf(&b, "#%d", sub.Identifier)
 		}

@@ -47,9 +47,20 @@ type Subscription struct {
 	Identifier uint32 `json:"identifier,omitempty"`
 	// Since is the position of the first SUBSCRIBE: older messages are not for this subscription.
 	Since Position `json:"since"`
+	// FormerQoS is what it was granted before it was lowered to QoS 0, for messages up to FormerUntil, which may be queued.
+	FormerQoS   mqttcodec.QoS `json:"former_qos,omitempty"`
+	FormerUntil Position      `json:"former_until,omitzero"`
 
 	// plain: the filter has no wildcard, so it matches what it equals.
 	plain bool
+}
+
+// grantedFor is the QoS at which a message goes to the subscription. [MQTT-3.8.4-8]
+func (sub *Subscription) grantedFor(sequence uint64) mqttcodec.QoS {
+	if sequence <= sub.FormerUntil.Sequence {
+		return max(sub.QoS, sub.FormerQoS)
+	}
+	return sub.QoS
 }
 
 // DecodeRecord reads a record. It does not trust it.
@@ -87,7 +98,7 @@ func (r *Record) WillAt(left time.Time) time.Time {
 func (r *Record) QueuedFilters(qos0 bool) []string {
 	var filters []string
 	for _, sub := range r.Subscriptions {
-		if (sub.QoS > 0 || qos0) && !isShared(sub.Filter) {
+		if (sub.QoS > 0 || sub.FormerQoS > 0 || qos0) && !isShared(sub.Filter) {
 			filters = append(filters, sub.Filter)
 		}
 	}

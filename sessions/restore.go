@@ -160,6 +160,9 @@ func (s *Session) Reposition(p Position) {
 		if sub.Since.Sequence > p.Sequence {
 			sub.Since = p
 		}
+		if sub.FormerUntil.Sequence > p.Sequence {
+			sub.FormerUntil = p
+		}
 	}
 }
 
@@ -167,7 +170,7 @@ func (s *Session) Reposition(p Position) {
 func (s *Session) QueuedFilters() []string {
 	var filters []string
 	for _, sub := range s.subs.list {
-		if sub.QoS > 0 || s.cfg.QueueQoS0 {
+		if s.queuesFor(sub) {
 			filters = append(filters, sub.Filter)
 		}
 	}

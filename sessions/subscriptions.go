@@ -61,7 +61,8 @@ func (t *subscriptions) find(filter string) *Subscription {
 	return nil
 }
 
-// put adds a subscription or replaces the one with the same filter, whose first position it keeps. [MQTT-3.8.4-3]
+// put adds a subscription or replaces the one with the same filter, whose first position it keeps. [MQTT-3.8.4-3] What is
+// queued by then is not lost, whatever QoS it has now. [MQTT-3.8.4-4]
 func (t *subscriptions) put(sub Subscription) {
 	old := t.find(sub.Filter)
 	sub.plain = !strings.ContainsAny(sub.Filter, "+#")
@@ -71,6 +72,13 @@ func (t *subscriptions) put(sub Subscription) {
 	if old != nil {
 		if old.NoLocal {
 			t.noLocal--
+		}
+		switch {
+		case sub.QoS > 0:
+		case old.QoS > 0:
+			sub.FormerQoS, sub.FormerUntil = old.QoS, sub.Since
+		default:
+			sub.FormerQoS, sub.FormerUntil = old.FormerQoS, old.FormerUntil
 		}
 		sub.Since = old.Since
 		*old = sub
