@@ -44,6 +44,7 @@ type Broker struct {
 	guardian  actor.SupervisorStrategy
 	wheel     *timerWheel
 	turns     *journalTurns
+	rates     *connectRates
 	directory *directory
 	router    *router
 	retainer  *retainer
@@ -98,6 +99,7 @@ func start(ctx context.Context, cfg Config, storage Storage, log *slog.Logger, o
 	}
 	b.system = newActorSystem(log)
 	b.guardian = newGuardian(b.onFailure)
+	b.rates = newConnectRates(cfg.ConnectRate)
 	b.directory = newDirectory(b)
 	b.parking = newParking(b)
 	b.retainer = newRetainer(storage.Retained, &b.stats, log)

@@ -22,6 +22,9 @@ type Config struct {
 	Methods map[string]sessions.Method
 	// MaxConnections bounds the open network connections; more are closed on arrival.
 	MaxConnections int
+	// ConnectRate is how many CONNECTs of one client identifier from one address are taken a second, after ten seconds' worth
+	// at once; 0: any.
+	ConnectRate int
 	// ConnectTimeout is how long a network connection may take until its CONNECT is answered. (3.1.4)
 	ConnectTimeout time.Duration
 	// WriteTimeout is how long a client may take nothing before its connection is given up.
@@ -49,6 +52,7 @@ func DefaultConfig(boot string) Config {
 		ListenWebSocket: "127.0.0.1:8083",
 		Sessions:        sessions.DefaultConfig(boot),
 		MaxConnections:  100_000,
+		ConnectRate:     50,
 		ConnectTimeout:  10 * time.Second,
 		WriteTimeout:    30 * time.Second,
 		InboundMessages: 1024,
@@ -87,6 +91,9 @@ func (c *Config) Validate() error {
 		if bound.value <= 0 {
 			return fmt.Errorf("%s %d is not positive", bound.name, bound.value)
 		}
+	}
+	if c.ConnectRate < 0 {
+		return fmt.Errorf("connect rate %d is negative", c.ConnectRate)
 	}
 	if c.MaxParkedQueues < 0 {
 		return fmt.Errorf("maximum of parked queues %d is negative", c.MaxParkedQueues)

@@ -241,11 +241,16 @@ func (r *packetReader) connect(frame []byte) error {
 		}
 		packet.ClientID = "dunlin-" + rand.Text() // [MQTT-3.1.3-6]
 	}
+	address := c.socket.RemoteAddr().String()
+	if !assigned && !c.broker.mayConnect(packet.ClientID, address) {
+		c.refuse(mqttcodec.ConnectionRateExceeded)
+		return errRefused
+	}
 	r.handshake = &handshake{
 		connection: c, packet: packet, assigned: assigned, deadline: r.opened.Add(c.broker.cfg.ConnectTimeout),
 		credentials: sessions.Credentials{
 			ClientID: packet.ClientID, Username: packet.Username, Password: packet.Password, Version: packet.Version,
-			RemoteAddress: c.socket.RemoteAddr().String(), Listener: c.listener,
+			RemoteAddress: address, Listener: c.listener,
 		},
 	}
 	return r.handshake.begin()

@@ -21,6 +21,7 @@ type Stats struct {
 	writeTimeouts   atomic.Uint64
 	refused         atomic.Uint64
 	unauthenticated atomic.Uint64
+	throttled       atomic.Uint64
 	overflowed      atomic.Uint64
 	packetsReceived atomic.Uint64
 	packetsSent     atomic.Uint64

@@ -69,6 +69,7 @@ type LimitsConfig struct {
 	ReceiveMaximum    int
 	TopicAliasMaximum int
 	MaxConnections    int
+	ConnectRate       int // 0 means no limit
 	ConnectTimeout    time.Duration
 	WriteTimeout      time.Duration
 	MaxSubscriptions  int

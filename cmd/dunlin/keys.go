@@ -150,6 +150,11 @@ var keys = []key{
 		bind:    func(c *Config) value { return intValue{to: &c.Limits.MaxConnections, min: 1, max: 10_000_000} },
 	},
 	{
+		name: "limits.connect_rate", preset: "50",
+		meaning: "times that one client identifier may connect from one address in a second, after ten seconds' worth at once; more are refused, and its session is left alone; 0 sets no limit",
+		bind:    func(c *Config) value { return intValue{to: &c.Limits.ConnectRate, min: 0, max: 1_000_000} },
+	},
+	{
 		name: "limits.connect_timeout", preset: "10s",
 		meaning: "time from connecting to a complete CONNECT",
 		bind: func(c *Config) value {

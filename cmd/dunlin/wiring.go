@@ -108,6 +108,7 @@ func brokerConfig(c Config) actors.Config {
 		b.ListenWebSocket = ""
 	}
 	b.MaxConnections = c.Limits.MaxConnections
+	b.ConnectRate = c.Limits.ConnectRate
 	b.ConnectTimeout, b.WriteTimeout = c.Limits.ConnectTimeout, c.Limits.WriteTimeout
 	b.MaxParkedQueues = c.Sessions.MaxParkedConsumers
 	b.MaxRetained = c.Limits.MaxRetained
