@@ -218,7 +218,7 @@ func (s *Session) onTimer(now time.Time, in TimerFired, dst []Effect) []Effect {
 	case TimerPersistRetry:
 		return s.retryPersist(dst)
 	case TimerFetchRetry:
-		s.fetch.waiting = false
+		s.fetch.failed, s.fetch.armed, s.fetch.smallRoom = false, false, true
 		return dst
 	case timers:
 	}

@@ -31,8 +31,10 @@ func (d *delivery) size() int { return len(d.entry.Message.Payload) + len(d.entr
 type fetchState struct {
 	token   uint64
 	pending bool
-	// waiting: the last Fetch failed; the next one waits for its timer.
-	waiting bool
+	// failed: the last Fetch failed; the next one waits for the timer.
+	failed bool
+	// armed: the timer runs. smallRoom: it has fired, so a Fetch need not wait for more room.
+	armed, smallRoom bool
 	// excess is how many more of the oldest messages have to go; with DropOldest only.
 	excess uint64
 	// left is how many more messages of the queue may be taken up to until; with DropNewest only.
@@ -69,14 +71,25 @@ func (s *Session) resumeFeed(dst []Effect) []Effect {
 	return append(dst, Join{Token: s.fetch.token, Durable: s.expiry > 0})
 }
 
-// fetchMore asks for more messages when the window has room for them.
-func (s *Session) fetchMore(dst []Effect) []Effect {
+// smallRoomAfter is how long a session that catches up waits for half of its window to become free before it fetches for
+// less. It must not wait for ever: the client may be waiting for the next message before it acknowledges these.
+const smallRoomAfter = 100 * time.Millisecond
+
+// fetchMore asks for more messages when the window has room for them, preferably for many.
+func (s *Session) fetchMore(now time.Time, dst []Effect) []Effect {
 	room := s.receiveMaximum - s.quotaUsed - len(s.backlog)
-	if s.connection == 0 || s.mode != modeCatchingUp || s.fetch.pending || s.fetch.waiting || room < (s.receiveMaximum+1)/2 {
+	if s.connection == 0 || s.mode != modeCatchingUp || s.fetch.pending || room <= 0 {
 		return dst
 	}
+	if s.fetch.failed || room < (s.receiveMaximum+1)/2 && !s.fetch.smallRoom {
+		if s.fetch.armed {
+			return dst
+		}
+		s.fetch.armed = true
+		return append(dst, SetTimer{Timer: TimerFetchRetry, At: now.Add(smallRoomAfter)})
+	}
 	s.fetch.token++
-	s.fetch.pending = true
+	s.fetch.pending, s.fetch.smallRoom = true, false
 	return append(dst, Fetch{Token: s.fetch.token, After: s.looked, Max: 2 * s.receiveMaximum, Durable: s.expiry > 0})
 }
 
@@ -87,7 +100,7 @@ func (s *Session) onFetched(now time.Time, in Fetched, dst []Effect) []Effect {
 	}
 	s.fetch.pending = false
 	if in.Err != nil {
-		s.fetch.waiting = true
+		s.fetch.failed, s.fetch.armed = true, true
 		return append(dst, SetTimer{Timer: TimerFetchRetry, At: now.Add(retryAfter)})
 	}
 	if in.Lost > 0 {

@@ -124,12 +124,12 @@ func (s *Session) pump(now time.Time, dst []Effect) []Effect {
 	}
 	dst, none := s.sendAssigned(now, dst)
 	if !none || s.loading != 0 || s.subscriptionWork.holds() {
-		return s.fetchMore(dst)
+		return s.fetchMore(now, dst)
 	}
 	for len(s.retained) > 0 && s.connection != 0 {
 		var taken bool
 		if dst, taken = s.deliver(now, s.retained[0], dst); !taken {
-			return s.fetchMore(dst)
+			return s.fetchMore(now, dst)
 		}
 		s.retained[0] = delivery{}
 		s.retained = s.retained[1:]
@@ -138,7 +138,7 @@ func (s *Session) pump(now time.Time, dst []Effect) []Effect {
 	for len(s.shared) > 0 {
 		var taken bool
 		if dst, taken = s.deliver(now, s.shared[0], dst); !taken {
-			return s.fetchMore(dst)
+			return s.fetchMore(now, dst)
 		}
 		s.shared[0] = delivery{}
 		s.shared = s.shared[1:]
@@ -147,14 +147,14 @@ func (s *Session) pump(now time.Time, dst []Effect) []Effect {
 	for len(s.backlog) > 0 {
 		var taken bool
 		if dst, taken = s.deliver(now, s.backlog[0], dst); !taken {
-			return s.fetchMore(dst)
+			return s.fetchMore(now, dst)
 		}
 		s.backlogBytes -= s.backlog[0].size()
 		s.backlog[0] = delivery{}
 		s.backlog = s.backlog[1:]
 	}
 	s.clearBacklog()
-	return s.fetchMore(dst)
+	return s.fetchMore(now, dst)
 }
 
 // sendAssigned sends the messages that have an identifier, in order, as far as journal, quota and loading allow. It
