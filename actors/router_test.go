@@ -208,7 +208,10 @@ func TestSubscribeWaitsForWhatWasPromisedToBeStored(t *testing.T) {
 	if reached != 1 {
 		t.Fatalf("it was called %d times", reached)
 	}
-	in, ok := r.subscribe(f.member, effect, time.Now(), func() { reached++ })
+	// More is stored meanwhile, which must not keep the subscription waiting again.
+	s.Log().Append(retainedEntry(0, "a", "2").Message, "", done, 2)
+	<-done
+	in, ok := r.subscribe(f.member, effect, time.Now(), nil)
 	if !ok || in.Position.Sequence != 1 || len(in.Retained) != 2 || len(in.Retained[0]) != 1 || in.Token != 7 {
 		t.Fatalf("subscribed: %+v, %v", in, ok)
 	}

@@ -171,7 +171,7 @@ func (a *sessionActor) handle(message any) {
 	case *sharesJoined:
 		a.onSharesJoined(m)
 	case *retrySubscribe:
-		a.subscribe(m.effect, m.shareErrs)
+		a.subscribeAfter(m.effect, m.shareErrs, nil)
 	case *timer:
 		a.onTimer(m)
 	case *decongested:

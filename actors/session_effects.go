@@ -179,7 +179,11 @@ func (a *sessionActor) onResult(in sessions.Input) {
 
 // subscribe makes filters effective, as soon as everything stored before was handed out.
 func (a *sessionActor) subscribe(e sessions.Subscribe, shareErrs []error) {
-	in, done := a.broker.router.subscribe(a.member, e, time.Now(), func() { a.ref.post(&retrySubscribe{e, shareErrs}) })
+	a.subscribeAfter(e, shareErrs, func() { a.ref.post(&retrySubscribe{e, shareErrs}) })
+}
+
+func (a *sessionActor) subscribeAfter(e sessions.Subscribe, shareErrs []error, reached func()) {
+	in, done := a.broker.router.subscribe(a.member, e, time.Now(), reached)
 	if done {
 		in.ShareErrs = shareErrs
 		a.giveQueueBack() // its filters are not the session's any more

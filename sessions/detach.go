@@ -55,6 +55,9 @@ func (s *Session) onConnectionLost(now time.Time, in ConnectionLost, dst []Effec
 	if in.Connection != s.connection || in.Connection == 0 {
 		return dst
 	}
+	if dst = s.publishWaiting(now, dst); s.connection == 0 {
+		return dst
+	}
 	var fault *mqttcodec.ProtocolError
 	if errors.As(in.Err, &fault) {
 		return s.fault(now, fault, dst)
@@ -64,6 +67,9 @@ func (s *Session) onConnectionLost(now time.Time, in ConnectionLost, dst []Effec
 }
 
 func (s *Session) onDisconnect(now time.Time, p *mqttcodec.Disconnect, dst []Effect) []Effect {
+	if dst = s.publishWaiting(now, dst); s.connection == 0 {
+		return dst
+	}
 	if asked := p.SessionExpirySeconds; asked.Present {
 		if s.expiry == 0 && asked.Value > 0 {
 			return s.fault(now, protocolError("", "DISCONNECT gives an expiry to a session that had none (3.14.2.2.2)"), dst)

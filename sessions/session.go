@@ -286,6 +286,10 @@ func (s *Session) onPacket(now time.Time, p mqttcodec.Packet, dst []Effect) []Ef
 	}
 	switch p := p.(type) {
 	case *mqttcodec.Publish:
+		if s.subscriptionWork.waitsForSubscribe() {
+			s.subscriptionWork.queue = append(s.subscriptionWork.queue, p)
+			return dst
+		}
 		return s.onPublish(now, p, dst)
 	case *mqttcodec.Puback:
 		return s.onPuback(now, p, dst)

@@ -9,8 +9,8 @@ import (
 	"dunlin/mqttcodec"
 )
 
-// subscriptionWork is the SUBSCRIBE or UNSUBSCRIBE that is being carried out, and those behind it: they take effect in
-// the order in which they came, one at a time.
+// subscriptionWork is the SUBSCRIBE or UNSUBSCRIBE that is being carried out, and those behind it, with every PUBLISH in
+// between: they take effect in the order in which they came, one at a time.
 type subscriptionWork struct {
 	queue []mqttcodec.Packet
 	// subscribing is the SUBSCRIBE that is waiting for Subscribed, nil otherwise.
@@ -45,20 +45,44 @@ func (s *Session) enqueueSubscriptionWork(now time.Time, p, answer mqttcodec.Pac
 	return s.continueSubscriptionWork(now, dst)
 }
 
-// continueSubscriptionWork goes on with the next SUBSCRIBE or UNSUBSCRIBE when the one before is through.
+// waitsForSubscribe reports whether a PUBLISH has to wait: packets take effect in the order in which they come, so what a
+// client publishes behind its SUBSCRIBE finds the subscription made.
+func (w *subscriptionWork) waitsForSubscribe() bool {
+	return len(w.queue) > 0 || w.subscribing != nil && !w.orphan
+}
+
+// continueSubscriptionWork goes on with the next SUBSCRIBE or UNSUBSCRIBE when the one before is through, and with what
+// was published behind it.
 func (s *Session) continueSubscriptionWork(now time.Time, dst []Effect) []Effect {
 	w := &s.subscriptionWork
 	if w.saving > 0 && w.saving <= s.record.durable {
 		w.saving, w.withholds = 0, false
 	}
-	for w.subscribing == nil && w.saving == 0 && len(w.queue) > 0 {
+	for w.subscribing == nil && len(w.queue) > 0 {
 		p := w.queue[0]
+		if w.saving > 0 && p.Type() != mqttcodec.TypePublish { // the filter is effective, but the SUBACK is owed
+			break
+		}
 		w.queue = w.queue[1:]
 		switch p := p.(type) {
 		case *mqttcodec.Subscribe:
 			dst = s.onSubscribe(now, p, dst)
 		case *mqttcodec.Unsubscribe:
 			dst = s.onUnsubscribe(p, dst)
+		case *mqttcodec.Publish:
+			dst = s.onPublish(now, p, dst)
+		}
+	}
+	return dst
+}
+
+// publishWaiting publishes what waits for a SUBSCRIBE, for the connection ends.
+func (s *Session) publishWaiting(now time.Time, dst []Effect) []Effect {
+	queue := s.subscriptionWork.queue
+	s.subscriptionWork.queue = nil
+	for _, p := range queue {
+		if p, ok := p.(*mqttcodec.Publish); ok && s.connection != 0 {
+			dst = s.onPublish(now, p, dst)
 		}
 	}
 	return dst

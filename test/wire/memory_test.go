@@ -21,7 +21,6 @@ const memoryAllowed = 48 << 20
 // A packet of 100 MB is refused at its fixed header, before CONNECT and behind it: no memory is reserved for what is
 // announced. [MQTT-3.1.0-1] [case 35] [case 93]
 func TestAnnouncedLengthReservesNothing(t *testing.T) {
-	t.Parallel()
 	const each = 20 // connections for each type, before and behind CONNECT
 	b := harness.Start(t)
 	traffic := startBystander(t, b)
@@ -66,7 +65,6 @@ func expectRefusal(t *testing.T, r *harness.Raw, first byte, told bool) {
 
 // Hundreds of clients that announce the largest packet there may be, and then send little, cost little. [case 35]
 func TestHalfSentPacketsReserveNothing(t *testing.T) {
-	t.Parallel()
 	const connections = 400
 	b := harness.Start(t)
 	traffic := startBystander(t, b)
