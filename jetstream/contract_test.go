@@ -23,9 +23,11 @@ func TestLogContract(t *testing.T) {
 }
 
 func TestSharedContract(t *testing.T) {
-	jetstreamtest.SharedContract(t, func(t *testing.T, test func(*testing.T, jetstreamtest.SharedStorage)) {
+	jetstreamtest.SharedContract(t, func(t *testing.T, waits bool, test func(*testing.T, jetstreamtest.SharedStorage)) {
 		c := testConfig()
-		c.RenewWithin = time.Second
+		if waits {
+			c.RenewWithin = time.Second
+		}
 		s := openStorage(t, jetstreamtest.StartNATS(t), c)
 		test(t, jetstreamtest.SharedStorage{Log: s.Log(), Queues: s.Shared(), RenewWithin: c.RenewWithin})
 	})

@@ -198,8 +198,8 @@ func (e *Embedded) Address() string {
 
 // Shutdown stops the server, or returns with an error when ctx ends before it has: then it is still stopping.
 //
-// NB: the server takes 10 ms for each consumer that it keeps on disk. Ours are in memory; those of other NATS clients are
-// what ctx is for.
+// NB: the server takes 10 ms for each consumer that it keeps on disk. Those of sessions are in memory; those of shared
+// subscriptions, and of other NATS clients, are what ctx is for.
 func (e *Embedded) Shutdown(ctx context.Context) error {
 	done := make(chan struct{})
 	go func() {

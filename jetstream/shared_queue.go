@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"github.com/nats-io/nats.go"
@@ -66,11 +67,14 @@ func (q *SharedQueues) Open(ctx context.Context, share string) (sessions.SharedQ
 		return nil, fmt.Errorf("open queue of %q: %w", share, clientErr(err))
 	}
 	u := &SharedQueue{
-		queues: q, name: info.Name, subjects: subjects, largest: unknownSize,
+		queues: q, name: info.Name, subjects: subjects, largest: 1,
 		acks: "$JS.ACK." + q.config.Names.Stream + "." + info.Name + ".1.",
 	}
 	u.delivered.Store(info.Delivered.Consumer)
-	u.returns.Store(1) // somebody may have returned messages before
+	if info.NumAckPending > 0 { // somebody took messages before, and may have returned them
+		u.returns = 1
+		u.largest = unknownSize
+	}
 	return u, nil
 }
 
@@ -139,10 +143,14 @@ type SharedQueue struct {
 
 	// delivered is the consumer's own number of the last delivery that we know of.
 	delivered atomic.Uint64
-	// returns counts calls of Return. Up to confirmed the server has noticed them; up to drained nothing of them is left.
-	returns            atomic.Uint64
-	confirmed, drained uint64 // owned by Take
-	// largest is the size of the largest message that came. Owned by Take, and by Reclaim before.
+	// mu is held while the server is told of one Return, so that Take sees all of it or nothing.
+	mu      sync.Mutex
+	returns uint64 // guarded by mu: calls of Return
+	// The server has noticed the first confirmed returns, and nothing is left of the first drained. Owned by Take.
+	confirmed, drained uint64
+	// disordered: what was returned may wait in another order than that of the log. Owned by Take.
+	disordered bool
+	// largest is the size of the largest message that came, at least 1. Owned by Take, and by Reclaim before.
 	largest int
 }
 
@@ -165,8 +173,16 @@ func (u *SharedQueue) Return(sequences ...uint64) {
 	if !slices.IsSorted(sequences) {
 		sequences = slices.Sorted(slices.Values(sequences))
 	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
 	u.acknowledge(ackReturn, sequences)
-	u.returns.Add(1)
+	u.returns++
+}
+
+func (u *SharedQueue) countReturns() uint64 {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.returns
 }
 
 // acknowledge tells the server something about messages. What it is told of messages that are not taken it passes over.

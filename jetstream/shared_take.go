@@ -25,48 +25,83 @@ const (
 // Take implements sessions.SharedQueue.
 func (u *SharedQueue) Take(ctx context.Context, most, maxBytes int) ([]sessions.Entry, error) {
 	for {
-		if returns := u.returns.Load(); returns != u.confirmed {
-			if err := u.awaitAcknowledged(ctx); err != nil {
-				return nil, err
-			}
-			u.confirmed = returns
-		}
-		p, err := u.pull(ctx, most, maxBytes)
+		returns, err := u.prepare(ctx, maxBytes)
 		if err != nil {
-			u.Return(p.sequences()...)
 			return nil, err
 		}
-		switch {
-		case u.returns.Load() != u.confirmed && len(p.fresh) > 0:
-			// Messages were returned meanwhile. These have overtaken them: they go behind.
-			u.Return(sequencesOf(p.fresh)...)
-			p.fresh = nil
-			if len(p.again) == 0 {
-				continue
-			}
-		case len(p.fresh) > 0 || p.exhausted:
-			u.drained = u.confirmed
+		p, err := u.pull(ctx, most, maxBytes, takeWait)
+		if err != nil {
+			u.Return(p.sequences()...)
+			u.disordered = true // what was under way when it failed is back before these
+			return nil, err
 		}
-		return p.entries(), nil
+		if u.countReturns() == returns {
+			if len(p.fresh) > 0 || p.exhausted {
+				u.drained = returns
+			}
+			return p.entries(), nil
+		}
+		// Messages were returned meanwhile, and what is fresh has overtaken them: it goes behind.
+		u.disordered = p.expired || p.tooLarge
+		u.Return(sequencesOf(p.fresh)...)
+		if p.fresh = nil; len(p.again) > 0 {
+			return p.entries(), nil
+		}
 	}
 }
 
-// pull asks the server for messages. With an error it returns what came all the same.
+// prepare makes sure that the server knows of all that was returned, and has it in the order of the log. It returns how
+// many returns that were.
+func (u *SharedQueue) prepare(ctx context.Context, maxBytes int) (returns uint64, err error) {
+	for {
+		if returns = u.countReturns(); returns != u.confirmed {
+			if err := u.awaitAcknowledged(ctx); err != nil {
+				return returns, err
+			}
+			u.confirmed = returns
+		}
+		if !u.disordered {
+			return returns, nil
+		}
+		if err := u.reorder(ctx, maxBytes, returns); err != nil {
+			return returns, err
+		}
+	}
+}
+
+// reorder takes out all that was returned and returns it in order. The server puts a message that it could not deliver
+// after all behind the others: when the request turned out to have ended, or to allow no message of that size.
+func (u *SharedQueue) reorder(ctx context.Context, maxBytes int, returns uint64) error {
+	var out []uint64
+	defer func() { u.Return(out...) }()
+	for {
+		p, err := u.pull(ctx, maxAnswers, maxBytes, 0)
+		out = append(out, p.sequences()...)
+		if err != nil {
+			return err
+		}
+		if len(p.fresh) > 0 || p.received == 0 {
+			u.disordered = u.countReturns() != returns
+			return nil
+		}
+	}
+}
+
+// pull asks the server for messages, and to wait for the first. With an error it returns what came all the same.
 //
-// The server looks at the size of a message after it has taken it out, and puts one that is too large back behind all
-// others that were returned. So while there may be such it is asked for as many as cannot be too large together.
-func (u *SharedQueue) pull(ctx context.Context, most, maxBytes int) (*sharedPull, error) {
-	p := &sharedPull{queue: u, batch: min(most, maxAnswers), bounded: u.drained == u.returns.Load(), left: max(maxBytes, 1)}
+// While there may be returned messages it is asked for as many as cannot be too large together; see reorder.
+func (u *SharedQueue) pull(ctx context.Context, most, maxBytes int, wait time.Duration) (*sharedPull, error) {
+	p := &sharedPull{queue: u, batch: min(most, maxAnswers), left: max(maxBytes, 1), bounded: u.drained == u.countReturns()}
 	if !p.bounded {
 		p.batch = max(1, min(p.batch, maxBytes/u.largest))
 	}
 	began := time.Now()
-	err := p.run(ctx)
+	err := p.run(ctx, wait)
 	if err == nil && p.tooLarge && p.received == 0 { // one message that is larger than all may be together
 		p.batch, p.bounded, p.tooLarge = 1, false, false
-		err = p.run(ctx)
+		err = p.run(ctx, wait)
 	}
-	if err == nil && p.received == 0 && time.Since(began) < takePause {
+	if err == nil && p.received == 0 && time.Since(began) < min(takePause, wait) {
 		p.pause(ctx) // other nodes wait for more than there is
 	}
 	return p, err
@@ -83,20 +118,23 @@ type sharedPull struct {
 	received int
 	// again are messages that were taken before, fresh the others.
 	again, fresh []sessions.Entry
-	// exhausted: there were no more. tooLarge: the next one had not fitted into the bytes that were left.
-	exhausted, tooLarge bool
-	failure             error
+	// exhausted: there were no more. expired: it was so until the time was up. tooLarge: the next one had not fitted into
+	// the bytes that were left.
+	exhausted, expired, tooLarge bool
+	failure                      error
 }
 
-func (p *sharedPull) run(ctx context.Context) error {
-	// "no wait" with a time: wait for the first message, not for the whole batch.
-	request := fmt.Appendf(nil, `{"batch":%d,"no_wait":true,"expires":%d`, p.batch, takeWait)
+func (p *sharedPull) run(ctx context.Context, wait time.Duration) error {
+	request := fmt.Appendf(nil, `{"batch":%d,"no_wait":true`, p.batch)
+	if wait > 0 { // "no wait" with a time: wait for the first message, not for the whole batch
+		request = fmt.Appendf(request, `,"expires":%d`, wait)
+	}
 	if p.bounded {
 		request = fmt.Appendf(request, `,"max_bytes":%d`, p.left)
 	}
 	log := p.queue.queues.log
 	subject := "$JS.API.CONSUMER.MSG.NEXT." + p.queue.queues.config.Names.Stream + "." + p.queue.name
-	err := log.inboxes.collect(ctx, takeWait+log.config.AckTimeout, subject, append(request, '}'), func(m *nats.Msg) bool {
+	err := log.inboxes.collect(ctx, wait+log.config.AckTimeout, subject, append(request, '}'), func(m *nats.Msg) bool {
 		d, ok := parseDelivery(m.Reply)
 		if !ok {
 			p.end(ctx, m)
@@ -118,7 +156,7 @@ func (p *sharedPull) run(ctx context.Context) error {
 func (p *sharedPull) accept(d delivery, m *nats.Msg) {
 	u := p.queue
 	u.delivered.Store(d.consumerSequence)
-	u.largest = max(u.largest, len(m.Data))
+	u.largest = max(u.largest, m.Size())
 	p.received++
 	p.left -= m.Size()
 	e := sessions.Entry{Position: sessions.Position{Sequence: d.streamSequence, Time: d.time}}
@@ -137,8 +175,11 @@ func (p *sharedPull) accept(d delivery, m *nats.Msg) {
 func (p *sharedPull) end(ctx context.Context, m *nats.Msg) {
 	code, description := status(m), m.Header.Get("Description")
 	switch {
-	case code == 404, code == 408:
+	case code == 404:
+		p.exhausted = true
+	case code == 408:
 		p.exhausted = description != "Requests Pending"
+		p.expired = p.exhausted
 	case code == 409 && description == "Batch Completed":
 	case code == 409 && strings.HasPrefix(description, "Message Size Exceeds"):
 		p.tooLarge = true

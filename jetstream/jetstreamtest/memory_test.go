@@ -20,7 +20,7 @@ func TestMemoryLogContract(t *testing.T) {
 }
 
 func TestMemorySharedContract(t *testing.T) {
-	jetstreamtest.SharedContract(t, func(t *testing.T, test func(*testing.T, jetstreamtest.SharedStorage)) {
+	jetstreamtest.SharedContract(t, func(t *testing.T, _ bool, test func(*testing.T, jetstreamtest.SharedStorage)) {
 		synctest.Test(t, func(t *testing.T) {
 			s := sessionstest.New()
 			test(t, jetstreamtest.SharedStorage{Log: s.Log(), Queues: s.Shared(), RenewWithin: sessions.RenewWithin})
