@@ -224,6 +224,7 @@ func (p *publisher) finish(id uint16) {
 // subscriber takes everything, sometimes slowly.
 type subscriber struct {
 	peer
+	filter     string
 	qos        mqttcodec.QoS
 	maximum    uint16
 	subscribed chan struct{}
@@ -240,7 +241,7 @@ func (s *subscriber) run() {
 		case <-s.subscribed:
 		default:
 			s.send(&mqttcodec.Subscribe{PacketID: 1, Requests: []mqttcodec.SubscriptionRequest{
-				{Filter: "t/#", Options: mqttcodec.SubscriptionOptions{QoS: s.qos}},
+				{Filter: s.filter, Options: mqttcodec.SubscriptionOptions{QoS: s.qos}},
 			}})
 		}
 		for packet := range s.packets {
@@ -333,33 +334,47 @@ func crashScenario(t *testing.T, seed uint64) {
 	world.restart()
 	var subscribers []*subscriber
 	for i := range 3 {
-		s := &subscriber{
-			peer: peer{world: world, id: fmt.Sprintf("subscriber-%d", i), flaky: []int{0, 20, 60}[i]},
-			qos:  mqttcodec.QoS(2 - i%2), maximum: uint16(1 + world.chance.below(10)),
-			subscribed: make(chan struct{}), unreleased: map[uint16]bool{},
-		}
-		subscribers = append(subscribers, s)
-		go s.run()
-		<-s.subscribed
+		subscribers = append(subscribers, world.subscribe("t/#", mqttcodec.QoS(2-i%2), i))
 	}
+	world.publish(5)
+	world.check(subscribers)
+	world.end()
+}
+
+// subscribe starts a subscriber, the i-th of three, and returns when it is subscribed.
+func (c *crashes) subscribe(filter string, qos mqttcodec.QoS, i int) *subscriber {
+	s := &subscriber{
+		peer:   peer{world: c, id: fmt.Sprintf("subscriber-%d", i), flaky: []int{0, 20, 60}[i]},
+		filter: filter, qos: qos, maximum: uint16(1 + c.chance.below(10)),
+		subscribed: make(chan struct{}), unreleased: map[uint16]bool{},
+	}
+	go s.run()
+	<-s.subscribed
+	return s
+}
+
+// publish publishes 60 messages by each of two publishers while the broker crashes, and waits until everything is through.
+func (c *crashes) publish(crashes int) {
 	var publishers []*publisher
 	for i := range 2 {
-		p := &publisher{peer: peer{world: world, id: fmt.Sprintf("publisher-%d", i), flaky: 30}, count: 60, done: make(chan struct{})}
+		p := &publisher{peer: peer{world: c, id: fmt.Sprintf("publisher-%d", i), flaky: 30}, count: 60, done: make(chan struct{})}
 		publishers = append(publishers, p)
 		go p.run()
 	}
-	for range 5 {
-		elapse(world.chance.upTo(1500 * time.Millisecond))
-		world.restart()
+	for range crashes {
+		elapse(c.chance.upTo(1500 * time.Millisecond))
+		c.restart()
 	}
 	for _, p := range publishers {
 		<-p.done
 	}
 	elapse(2 * time.Minute)
 	synctest.Wait()
-	world.check(subscribers)
-	world.over.Store(true)
-	world.broker.Load().shutdown()
+}
+
+func (c *crashes) end() {
+	c.over.Store(true)
+	c.broker.Load().shutdown()
 }
 
 // check holds what the subscribers got, and what is retained, against the log.

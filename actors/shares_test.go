@@ -113,12 +113,12 @@ func TestHeldMessagesAreRenewed(t *testing.T) {
 		held := expect[*mqttcodec.Publish](slow)
 		other := b.connected("other", clean)
 		other.subscribe(1, "$share/g/t")
-		elapse(10*sessions.RenewWithin)
+		elapse(10 * sessions.RenewWithin)
 		if n := other.waiting() + slow.waiting(); n > 0 {
 			t.Errorf("%d messages came again", n)
 		}
 		slow.close()
-		elapse(10*sessions.RenewWithin)
+		elapse(10 * sessions.RenewWithin)
 		if n := other.waiting(); n > 0 {
 			t.Errorf("the message of a session that lasts went to another")
 		}
