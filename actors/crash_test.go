@@ -336,7 +336,7 @@ func crashScenario(t *testing.T, seed uint64) {
 	for i := range 3 {
 		subscribers = append(subscribers, world.subscribe("t/#", mqttcodec.QoS(2-i%2), i))
 	}
-	world.publish(5)
+	world.publish(5, 2*time.Minute)
 	world.check(subscribers)
 	world.end()
 }
@@ -353,8 +353,8 @@ func (c *crashes) subscribe(filter string, qos mqttcodec.QoS, i int) *subscriber
 	return s
 }
 
-// publish publishes 60 messages by each of two publishers while the broker crashes, and waits until everything is through.
-func (c *crashes) publish(crashes int) {
+// publish publishes 60 messages by each of two publishers while the broker crashes, and gives the rest time to get through.
+func (c *crashes) publish(crashes int, rest time.Duration) {
 	var publishers []*publisher
 	for i := range 2 {
 		p := &publisher{peer: peer{world: c, id: fmt.Sprintf("publisher-%d", i), flaky: 30}, count: 60, done: make(chan struct{})}
@@ -368,7 +368,7 @@ func (c *crashes) publish(crashes int) {
 	for _, p := range publishers {
 		<-p.done
 	}
-	elapse(2 * time.Minute)
+	elapse(rest)
 	synctest.Wait()
 }
 

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"dunlin/mqttcodec"
+	"dunlin/sessions"
 )
 
 // TestSharedMessagesAreNotLost has the members of a share come and go while a broker is killed again and again: each message of
@@ -32,7 +33,7 @@ func sharedScenario(t *testing.T, seed uint64, kills int, visitors bool) {
 		members = append(members, v)
 		go v.visit()
 	}
-	world.publish(kills)
+	world.publish(kills, sessions.RenewWithin-5*time.Second) // not by running out
 	world.checkShared(members, kills == 0 && !visitors)
 	world.end()
 }
