@@ -43,7 +43,7 @@ func (m *mutation) isNoticed(root string) error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(folder)
+	defer func() { _ = os.RemoveAll(folder) }()
 	overlay, err := m.overlay(root, folder)
 	if err != nil {
 		return err
