@@ -54,6 +54,36 @@ func TestTakeoverResendsInFlight(t *testing.T) {
 	finish(t, second, again, []string{"new"})
 }
 
+// A connection that takes nothing does not hold up the one that takes over from it. [MQTT-3.1.4-3] [3.1.1 MQTT-3.1.4-2]
+// [case 195]
+func TestTakeoverDoesNotWaitForTheOldConnection(t *testing.T) {
+	t.Parallel()
+	harness.EachVersion(t, func(t *testing.T, v mqttcodec.Version) {
+		b := harness.Start(t)
+		stuck := b.ConnectRaw(t, harness.PersistentConnect(v, "c"))
+		stuck.Subscribe(harness.Filter("flood", 1))
+		p := b.ConnectRaw(t, harness.CleanConnect(v, "p"))
+		flood := make([]mqttcodec.Publish, 40) // more than the sockets hold
+		for i := range flood {
+			flood[i] = mqttcodec.Publish{Topic: "flood", QoS: mqttcodec.QoS(i % 2), Payload: make([]byte, 1<<19)}
+		}
+		p.PublishAll(flood)
+		begin := time.Now()
+		fresh := b.ConnectRaw(t, harness.CleanConnect(v, "c"))
+		if took := time.Since(begin); took > 5*time.Second {
+			t.Errorf("CONNACK came after %v", took)
+		}
+		if fresh.Connack.SessionPresent {
+			t.Error("session present is 1 after a clean start")
+		}
+		fresh.Subscribe(harness.Filter("a", 1))
+		p.Publish(mqttcodec.Publish{Topic: "a", QoS: 1, Payload: []byte("new")})
+		if m := harness.Expect[*mqttcodec.Publish](fresh); string(m.Payload) != "new" {
+			t.Errorf("got %q of the old session", m.Payload)
+		}
+	})
+}
+
 // A session of a connection with expiry 0 is not inherited by the connection that takes over. (3.1.2.11.2) [MQTT-3.2.2-3]
 // [3.1.1 MQTT-3.1.2-6] [3.1.1 MQTT-3.2.2-3] [case 38]
 func TestTakeoverOfPassingSessionInheritsNothing(t *testing.T) {
