@@ -52,7 +52,7 @@ func (b *Broker) readStorage(ctx context.Context) (found, error) {
 	}
 	b.recovered.checkpoints, b.recovered.started = map[string]*sessions.Checkpoint{}, time.Now()
 	b.recovered.ids.Store(&map[string][]string{})
-	from := last.Sequence
+	from, replaced := last.Sequence, false
 	for i := range f.checkpoints {
 		c := &f.checkpoints[i]
 		position, moved, err := b.storage.Log.Resolve(ctx, c.Position)
@@ -62,12 +62,12 @@ func (b *Broker) readStorage(ctx context.Context) (found, error) {
 		if moved {
 			b.log.Error("the log is not the one it was: it was cut, restored or made anew; going on from the same time",
 				"boot", c.Boot, "sequence_was", c.Position.Sequence, "sequence_is", position.Sequence)
-			c.Position = position
+			c.Position, replaced = position, true
 		}
 		b.recovered.checkpoints[c.Boot] = c
 		from = min(from, c.Position.Sequence)
 	}
-	retained, err := b.readRetained(ctx)
+	retained, err := b.readRetained(ctx, last, replaced)
 	if err != nil {
 		return f, err
 	}
@@ -79,10 +79,14 @@ func (b *Broker) readStorage(ctx context.Context) (found, error) {
 	return f, err
 }
 
-// readRetained reads the bucket of retained messages into the index.
-func (b *Broker) readRetained(ctx context.Context) (*retainedIndex, error) {
+// readRetained reads the bucket of retained messages into the index. A sequence of another log means nothing: whatever this
+// log has, or gets, is newer.
+func (b *Broker) readRetained(ctx context.Context, last sessions.Position, replaced bool) (*retainedIndex, error) {
 	index := newRetainedIndex(b.cfg.MaxRetained)
 	err := b.storage.Retained.Each(ctx, func(e sessions.Entry) {
+		if replaced || e.Sequence > last.Sequence {
+			e.Sequence = 0
+		}
 		if !index.apply(e) {
 			b.stats.Dropped(dropRetainedFull, 1)
 		}
@@ -108,7 +112,7 @@ func (b *Broker) rescan(e sessions.Entry) {
 func (b *Broker) readSessions(ctx context.Context) ([]storedSession, error) {
 	var list []storedSession
 	err := b.storage.Store.Each(ctx, func(stored sessions.Stored) {
-		r, err := sessions.DecodeRecord(stored.Record)
+		r, err := stored.DecodeRecord()
 		if err != nil {
 			b.stats.brokenRecords.Add(1)
 			b.log.Error("session record passed over", "client", stored.ClientID, "err", err)
@@ -205,7 +209,7 @@ func (b *Broker) loadSession(ctx context.Context, clientID string, scanFrom uint
 	if stored.Record == nil {
 		return sessions.New(&b.cfg.Sessions, clientID, stored), nil
 	}
-	r, err := sessions.DecodeRecord(stored.Record)
+	r, err := stored.DecodeRecord()
 	if err != nil {
 		b.stats.brokenRecords.Add(1)
 		b.log.Error("session record cannot be read; the client gets a new session", "client", clientID, "err", err)

@@ -228,6 +228,42 @@ func TestRetainedMessagesAboveTheCheckpointReachTheBucketAfterACrash(t *testing.
 	})
 }
 
+// A retained message from a log that is gone is replaced by the next one of its topic, though that log counts from 1.
+func TestRetainedMessagesOutliveTheirLog(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		b := startOnPipes(t, sessionstest.New(), "boot-1")
+		c := b.connected("c")
+		retain := func(topic, payload string) {
+			t.Helper()
+			c.send(&mqttcodec.Publish{QoS: 1, PacketID: 1, Topic: topic, Payload: []byte(payload), Retain: true})
+			expect[*mqttcodec.Puback](c)
+		}
+		for range 10 {
+			retain("a", "old")
+			retain("b", "old")
+		}
+		elapse(5 * time.Second)
+		b.shutdown()
+		b.storage.ReplaceLog()
+		for _, want := range []string{"new", "newer"} {
+			b = startOnPipes(t, b.storage, "boot-"+want)
+			c = b.connected("c", clean)
+			retain("a", want)
+			c.subscribe(1, "+")
+			got := map[string]string{}
+			for range 2 {
+				p := c.take1()
+				got[p.Topic] = string(p.Payload)
+			}
+			if got["a"] != want || got["b"] != "old" {
+				t.Fatalf("retained are %v, want a=%s b=old", got, want)
+			}
+			elapse(5 * time.Second)
+			b.shutdown()
+		}
+	})
+}
+
 // Offline sessions come to their end and their wills are sent though nobody connects.
 func TestSessionsEndWhileNobodyIsThere(t *testing.T) {
 	bubble(t, func(t *testing.T) {

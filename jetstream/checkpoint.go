@@ -39,18 +39,18 @@ func (s *Store) SaveCheckpoint(ctx context.Context, c sessions.Checkpoint) error
 	}
 }
 
-// Checkpoints implements sessions.Store.
+// Checkpoints implements sessions.Store. What is no checkpoint of ours is passed over.
 func (s *Store) Checkpoints(ctx context.Context) ([]sessions.Checkpoint, error) {
 	var all []sessions.Checkpoint
 	err := s.journals.scan(ctx, s.config.Names.CheckpointSubjects+".>", 1, everything, func(m storedMessage) error {
 		var c storedCheckpoint
-		if err := json.Unmarshal(m.data, &c); err != nil {
-			return fmt.Errorf("checkpoint %s: %w", m.subject, err)
+		switch err := json.Unmarshal(m.data, &c); {
+		case err != nil, c.Format != checkpointFormat, s.checkpointSubject(c.Boot) != m.subject:
+			s.stats.InvalidRecords.Add(1)
+			s.config.Logger.Error("a checkpoint is not ours or damaged; it is passed over", "subject", m.subject, "format", c.Format, "err", err)
+		default:
+			all = append(all, c.Checkpoint)
 		}
-		if c.Format != checkpointFormat {
-			return fmt.Errorf("checkpoint %s: format %d is not %d", m.subject, c.Format, checkpointFormat)
-		}
-		all = append(all, c.Checkpoint)
 		return nil
 	})
 	return all, err

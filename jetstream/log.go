@@ -224,15 +224,24 @@ func (l *Log) fill(e *sessions.Entry, subject string, header nats.Header, data [
 	rest, ours := strings.CutPrefix(subject, l.prefix)
 	topic, ok := TopicFromSubject(rest)
 	if !ours || !ok {
-		l.stats.Undecodable.Add(1)
+		if n := l.stats.Undecodable.Add(1); telling(n, 1) {
+			l.config.Logger.Warn("the subject of a log entry is no topic; it is passed over", "subject", subject, "sequence", e.Sequence, "so_far", n)
+		}
 		return
 	}
 	m := &sessions.Message{Topic: topic, PublishedAt: e.Time}
 	if invalid := decodeMessage(header, data, m); invalid > 0 {
-		l.stats.InvalidHeaders.Add(invalid)
+		l.invalidHeaders(e.Sequence, topic, invalid)
 	}
 	e.Message = m
 	e.ID, _ = headerValue(header, headerMessageID)
+}
+
+// invalidHeaders counts header values of an entry that make no sense.
+func (l *Log) invalidHeaders(sequence uint64, topic string, invalid uint64) {
+	if n := l.stats.InvalidHeaders.Add(invalid); telling(n, invalid) {
+		l.config.Logger.Warn("headers of a log entry make no sense; they are passed over", "topic", topic, "sequence", sequence, "so_far", n)
+	}
 }
 
 // delivery is what the reply subject of a message from a consumer says about it.

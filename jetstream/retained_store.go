@@ -67,7 +67,9 @@ func (s *RetainedStore) Each(ctx context.Context, visit func(sessions.Entry)) er
 		}
 		e, ok := s.entry(strings.TrimPrefix(m.subject, prefix), m)
 		if !ok {
-			s.stats.InvalidRetained.Add(1)
+			if n := s.stats.InvalidRetained.Add(1); telling(n, 1) {
+				s.config.Logger.Warn("a retained message is not ours or damaged; it is passed over", "subject", m.subject, "so_far", n)
+			}
 			return nil
 		}
 		visit(e)

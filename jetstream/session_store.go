@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -64,7 +65,8 @@ func (s *Store) Load(ctx context.Context, clientID string) (sessions.Stored, err
 	return stored, nil
 }
 
-// loadDocument reads a record or journal: nil and its revision when there is none.
+// loadDocument reads a record or journal: nil and its revision when there is none. What somebody else put there is
+// returned too: it is for the reader to find out, and to replace.
 func loadDocument(ctx context.Context, r streamReader, subject, clientID string) ([]byte, uint64, error) {
 	m, err := r.get(ctx, getRequest{LastFor: subject})
 	switch {
@@ -75,7 +77,7 @@ func loadDocument(ctx context.Context, r streamReader, subject, clientID string)
 	case m.deleted():
 		return nil, m.sequence | markerFlag, nil
 	}
-	if id, ok := clientIDOf(m.header); !ok || id != clientID {
+	if id, ok := clientIDOf(m.header); ok && id != clientID && len(encodeToken(clientID)) > maxToken {
 		return nil, 0, fmt.Errorf("%w: %w: %s", sessions.ErrRejected, errOtherClient, subject)
 	}
 	if m.data == nil {
@@ -252,11 +254,17 @@ func ttl(d time.Duration) string {
 
 // Each implements sessions.Store. A record that is written meanwhile may be visited twice.
 func (s *Store) Each(ctx context.Context, visit func(sessions.Stored)) error {
-	return s.records.scan(ctx, "$KV."+s.config.Names.SessionBucket+".>", 1, everything, func(m storedMessage) error {
+	prefix := "$KV." + s.config.Names.SessionBucket + "."
+	return s.records.scan(ctx, prefix+">", 1, everything, func(m storedMessage) error {
 		if m.deleted() {
 			return nil
 		}
 		clientID, ok := clientIDOf(m.header)
+		if !ok || s.recordSubject(clientID) != m.subject { // not ours; but the client may come
+			var id []byte
+			id, ok = decodeToken(nil, strings.TrimPrefix(m.subject, prefix), escapedInKey)
+			clientID = string(id)
+		}
 		if !ok || s.recordSubject(clientID) != m.subject {
 			s.stats.InvalidRecords.Add(1)
 			s.config.Logger.Error("a session record is not ours or damaged; it is passed over", "subject", m.subject, "revision", m.sequence)

@@ -3,11 +3,14 @@ package jetstream_test
 import (
 	"context"
 	"errors"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
+	"dunlin/jetstream"
 	"dunlin/jetstream/jetstreamtest"
 	"dunlin/sessions"
 )
@@ -37,32 +40,59 @@ func TestJournalWithoutRecordIsNobodys(t *testing.T) {
 	}
 }
 
+// What somebody else wrote under a client's key is handed out for the session to find out that it is none, and replaced; what
+// is under no client's key is passed over. [case 186]
 func TestRecordsThatAreNotOursArePassedOver(t *testing.T) {
 	n, s := newStorage(t)
 	ctx := testContext(t)
 	js := newJS(t, n.Conn)
-	kv, err := js.KeyValue(ctx, "mqtt_sessions")
-	if err != nil {
+	write := func(key string, header nats.Header) {
+		t.Helper()
+		m := &nats.Msg{Subject: "$KV.mqtt_sessions." + key, Header: header, Data: []byte("x")}
+		if _, err := js.PublishMsg(ctx, m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("stranger", nil)
+	write("c=2E1", nats.Header{"Dunlin-Client-Id": {"d"}})
+	write("no=zz", nil)
+	write("a.b", nats.Header{"Dunlin-Client-Id": {"%"}})
+	var visited []string
+	if err := s.Store().Each(ctx, func(stored sessions.Stored) {
+		visited = append(visited, stored.ClientID)
+		if _, err := stored.DecodeRecord(); err == nil {
+			t.Errorf("it is a record: %s", stored.Record)
+		}
+	}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := kv.PutString(ctx, "stranger", "x"); err != nil {
-		t.Fatal(err)
-	}
-	other := nats.NewMsg("$KV.mqtt_sessions.c")
-	other.Header = nats.Header{"Dunlin-Client-Id": {"d"}}
-	if _, err := js.PublishMsg(ctx, other); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Store().Each(ctx, func(stored sessions.Stored) { t.Errorf("visited %+v", stored) }); err != nil {
-		t.Fatal(err)
+	if want := []string{"stranger", "c.1"}; !slices.Equal(visited, want) {
+		t.Errorf("visited %q, want %q", visited, want)
 	}
 	if got := s.Stats().InvalidRecords.Load(); got != 2 {
 		t.Errorf("%d invalid records were counted", got)
 	}
-	for _, id := range []string{"stranger", "c"} {
-		if stored, err := s.Store().Load(ctx, id); !errors.Is(err, sessions.ErrRejected) {
-			t.Errorf("%s: stored %+v, %v", id, stored, err)
+	for _, id := range visited {
+		stored, err := s.Store().Load(ctx, id)
+		if err != nil || string(stored.Record) != "x" {
+			t.Fatalf("%s: stored %+v, %v", id, stored, err)
 		}
+		sink := make(jetstreamtest.Sink, 1)
+		s.Store().SaveRecord(id, []byte("mine"), stored.RecordRevision, sink, 1)
+		sink.Must(t)
+	}
+}
+
+// Two client identifiers whose keys meet are never taken for one another. [case 184]
+func TestRecordOfAnotherClientIsRefused(t *testing.T) {
+	n, s := newStorage(t)
+	long, other := strings.Repeat("x", 300), strings.Repeat("x", 301)
+	m := &nats.Msg{Subject: "$KV.mqtt_sessions." + jetstream.EncodeToken(long), Header: nats.Header{"Dunlin-Client-Id": {other}}, Data: []byte("x")}
+	if _, err := newJS(t, n.Conn).PublishMsg(testContext(t), m); err != nil {
+		t.Fatal(err)
+	}
+	if stored, err := s.Store().Load(testContext(t), long); !errors.Is(err, sessions.ErrRejected) {
+		t.Errorf("stored %+v, %v", stored, err)
 	}
 }
 

@@ -1,6 +1,9 @@
 package jetstream
 
-import "sync/atomic"
+import (
+	"math/bits"
+	"sync/atomic"
+)
 
 // Stats count what storage passed over. Safe for concurrent use.
 type Stats struct {
@@ -10,7 +13,7 @@ type Stats struct {
 	Trimmed atomic.Uint64
 	// InvalidHeaders of messages, whose value made no sense.
 	InvalidHeaders atomic.Uint64
-	// InvalidRecords of sessions: the client identifier could not be told.
+	// InvalidRecords of sessions: the client identifier could not be told. Checkpoints that are none, too.
 	InvalidRecords atomic.Uint64
 	// InvalidRetained messages in the bucket: key or header made no sense.
 	InvalidRetained atomic.Uint64
@@ -27,3 +30,7 @@ type Stats struct {
 	// UnsentSettlements of messages from shared queues: the connection was lost, so the messages come again.
 	UnsentSettlements atomic.Uint64
 }
+
+// telling reports whether the last of n, of which some were added now, is logged: the first, the second, the fourth and so
+// on, since anybody may write as much nonsense into a stream as it holds.
+func telling(n, added uint64) bool { return bits.Len64(n) != bits.Len64(n-added) }

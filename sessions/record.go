@@ -75,7 +75,26 @@ func DecodeRecord(b []byte) (*Record, error) {
 	if r.ClientID == "" || r.Incarnation == "" {
 		return nil, fmt.Errorf("session record without client identifier or incarnation")
 	}
+	for _, sub := range r.Subscriptions {
+		if err := mqttcodec.ValidateTopicFilter(sub.Filter); err != nil || sub.QoS > 2 {
+			return nil, fmt.Errorf("session record with a subscription of %q at QoS %d", sub.Filter, sub.QoS)
+		}
+	}
+	if w := r.Will; w != nil {
+		if err := mqttcodec.ValidateTopicName(w.Topic); err != nil || w.QoS > 2 {
+			return nil, fmt.Errorf("session record with a will for %q at QoS %d", w.Topic, w.QoS)
+		}
+	}
 	return &r, nil
+}
+
+// DecodeRecord reads the record, which must be that of the client identifier under which it was found.
+func (s Stored) DecodeRecord() (*Record, error) {
+	r, err := DecodeRecord(s.Record)
+	if err == nil && r.ClientID != s.ClientID {
+		return nil, fmt.Errorf("session record of %q found for %q", r.ClientID, s.ClientID)
+	}
+	return r, err
 }
 
 // ExpiresAt is when a session that was left at a time ends; the zero time means never.

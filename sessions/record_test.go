@@ -89,9 +89,12 @@ func TestDamagedRecordIsRefused(t *testing.T) {
 		"no client identifier":   strings.Replace(recordExample, `"client_id"`, `"client"`, 1),
 		"no incarnation":         strings.Replace(recordExample, `"n1"`, `""`, 1),
 		"an expiry below 0":      strings.Replace(recordExample, `60`, `-1`, 1),
+		"another client's":       strings.Replace(recordExample, `"client_id": "c"`, `"client_id": "d"`, 1),
+		"a filter that is none":  strings.Replace(recordExample, `"filter": "`, `"filter": "#`, 1),
+		"a will for a filter":    strings.Replace(recordExample, `"Topic": "`, `"Topic": "#`, 1),
 		"a time that is none":    strings.Replace(recordExample, `00:00:10Z`, `soon`, 1),
 	} {
-		if r, err := DecodeRecord([]byte(data)); err == nil {
+		if r, err := (Stored{ClientID: "c", Record: []byte(data)}).DecodeRecord(); err == nil {
 			t.Errorf("%s: %+v", claim, r)
 		}
 		cfg := DefaultConfig("boot1")

@@ -21,7 +21,7 @@ type Recovery struct {
 // Restore is the session that storage holds. stored must have a record. A damaged journal is an error, but does not keep
 // the session from being restored: it starts again behind its first SUBSCRIBE.
 func Restore(cfg *Config, stored Stored, recovery Recovery) (*Session, error) {
-	r, err := DecodeRecord(stored.Record)
+	r, err := stored.DecodeRecord()
 	if err != nil {
 		return nil, err
 	}
