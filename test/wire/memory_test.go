@@ -2,7 +2,9 @@ package wire
 
 import (
 	"fmt"
+	"sync"
 	"testing"
+	"time"
 
 	"dunlin/mqttcodec"
 	"dunlin/test/harness"
@@ -18,49 +20,89 @@ var firstBytes = []byte{0x10, 0x20, 0x30, 0x40, 0x50, 0x62, 0x70, 0x82, 0x90, 0x
 // from what they announce.
 const memoryAllowed = 48 << 20
 
+// atOnce does something n times, some of them at the same time.
+func atOnce(n int, do func(i int)) {
+	var workers sync.WaitGroup
+	next := make(chan int)
+	for range attackers {
+		workers.Go(func() {
+			for i := range next {
+				do(i)
+			}
+		})
+	}
+	for i := range n {
+		next <- i
+	}
+	close(next)
+	workers.Wait()
+}
+
 // A packet of 100 MB is refused at its fixed header, before CONNECT and behind it: no memory is reserved for what is
-// announced. [MQTT-3.1.0-1] [case 35] [case 93]
+// announced. [MQTT-3.1.0-1] [MQTT-3.2.2-15] [case 35] [case 93]
 func TestAnnouncedLengthReservesNothing(t *testing.T) {
-	const each = 20 // connections for each type, before and behind CONNECT
+	const each = 8 // connections for each type, before and behind CONNECT
 	b := harness.Start(t)
 	traffic := startBystander(t, b)
 	before := rss(t, b)
-	for range each {
-		for _, first := range firstBytes {
-			stranger := b.Dial(t, mqttcodec.V5)
-			stranger.SendBytes(tooLarge(first)...)
-			expectRefusal(t, stranger, first, false)
-
-			client := b.ConnectRaw(t, harness.CleanConnect(mqttcodec.V5, ""))
-			client.SendBytes(tooLarge(first)...)
-			expectRefusal(t, client, first, true)
-
-			older := b.ConnectRaw(t, harness.CleanConnect(mqttcodec.V311, ""))
-			older.SendBytes(tooLarge(first)...)
-			expectRefusal(t, older, first, false)
+	atOnce(each*len(firstBytes), func(i int) {
+		first := firstBytes[i%len(firstBytes)]
+		for _, connect := range []*mqttcodec.Connect{nil, harness.CleanConnect(mqttcodec.V5, ""), harness.CleanConnect(mqttcodec.V311, "")} {
+			if err := sendTooLarge(t, b.MQTT, connect, first); err != nil {
+				t.Errorf("first byte %#02x, behind %+v: %v", first, connect, err)
+			}
 		}
-	}
+	})
 	if grown := rss(t, b) - before; grown > memoryAllowed {
 		t.Errorf("RSS grew by %d MiB", grown>>20)
 	}
 	traffic.finish()
 }
 
-// expectRefusal reads the connection to its end; told: DISCONNECT 0x95 comes first.
-func expectRefusal(t *testing.T, r *harness.Raw, first byte, told bool) {
-	t.Helper()
+// sendTooLarge sends the header of a packet of 100 MB, after a CONNECT if there is one. The broker must close, and tell a
+// client of 5.0 why.
+func sendTooLarge(t *testing.T, address string, connect *mqttcodec.Connect, first byte) error {
+	version := mqttcodec.V5
+	if connect != nil {
+		version = connect.Version
+	}
+	r, err := harness.DialRaw(t, address, version)
+	if err != nil {
+		return err
+	}
 	defer r.Drop()
-	last := r.ExpectClosed()
-	switch {
-	case !told && len(last) > 0:
-		t.Fatalf("first byte %#02x: got %s before the close", first, describe(last[0]))
-	case told && len(last) != 1:
-		t.Fatalf("first byte %#02x: got %d packets before the close", first, len(last))
-	case told:
-		if d, ok := last[0].(*mqttcodec.Disconnect); !ok || d.Reason != mqttcodec.PacketTooLarge {
-			t.Fatalf("first byte %#02x: got %s before the close", first, describe(last[0]))
+	if connect != nil {
+		if err := connected(r, connect); err != nil {
+			return err
 		}
 	}
+	if err := r.TrySendBytes(tooLarge(first)); err != nil {
+		return err
+	}
+	if connect != nil && version == mqttcodec.V5 {
+		p, err := r.TryRead()
+		if err != nil {
+			return err
+		}
+		if d, ok := p.(*mqttcodec.Disconnect); !ok || d.Reason != mqttcodec.PacketTooLarge {
+			return fmt.Errorf("got %s", describe(p))
+		}
+	}
+	if p, err := r.TryRead(); !harness.Closed(err) {
+		return fmt.Errorf("in place of the close: %v, %w", p, err)
+	}
+	return nil
+}
+
+// connected sends CONNECT and reads CONNACK.
+func connected(r *harness.Raw, connect *mqttcodec.Connect) error {
+	if err := r.TrySend(connect); err != nil {
+		return err
+	}
+	if p, err := r.TryRead(); err != nil || p.Type() != mqttcodec.TypeConnack {
+		return fmt.Errorf("in place of CONNACK: %v, %w", p, err)
+	}
+	return nil
 }
 
 // Hundreds of clients that announce the largest packet there may be, and then send little, cost little. [case 35]
@@ -70,15 +112,57 @@ func TestHalfSentPacketsReserveNothing(t *testing.T) {
 	traffic := startBystander(t, b)
 	before := rss(t, b)
 	largest := func(first byte) []byte { return []byte{first, 0xF0, 0xFF, 0x3F} } // 1 MiB less 16
-	for i := range connections {
+	for range connections {
 		stranger := b.Dial(t, mqttcodec.V5)
 		stranger.SendBytes(append(largest(0x10), 0, 4, 'M', 'Q', 'T', 'T', 5)...)
-		client := b.ConnectRaw(t, harness.CleanConnect(mqttcodec.V5, fmt.Sprint("half", i)))
+		client := b.ConnectRaw(t, harness.CleanConnect(mqttcodec.V5, ""))
 		client.SendBytes(append(largest(0x30), 0, 1, 'a', 0, 'x')...)
 	}
 	traffic.finish()
 	if grown := rss(t, b) - before; grown > memoryAllowed {
 		t.Errorf("RSS grew by %d MiB with %d half-sent packets of 1 MiB", grown>>20, 2*connections)
+	}
+}
+
+// Thousands of idle connections, hundreds of subscribers that read nothing, and clients that publish to them as fast as
+// they can, do not stop others, and cost bounded memory. [case 180]
+func TestNothingAClientSendsStopsOthers(t *testing.T) {
+	const idle, deaf, flooding, floodFor, allowed = 2000, 200, 4, 1500 * time.Millisecond, 300 << 20
+	b := harness.Start(t)
+	traffic := startBystander(t, b)
+	before := rss(t, b)
+	atOnce(idle, func(int) {
+		if r, err := harness.DialRaw(t, b.MQTT, mqttcodec.V5); err != nil {
+			t.Error(err)
+		} else {
+			t.Cleanup(r.Drop)
+			if err := connected(r, harness.CleanConnect(mqttcodec.V5, "")); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	for i := range deaf {
+		b.ConnectRaw(t, harness.CleanConnect(mqttcodec.V5, "")).Subscribe(harness.Filter("flood/#", mqttcodec.QoS(i%2)))
+	}
+	var floods sync.WaitGroup
+	for i := range flooding {
+		r := b.ConnectRaw(t, harness.CleanConnect(mqttcodec.V5, ""))
+		floods.Go(func() {
+			m := &mqttcodec.Publish{Topic: fmt.Sprint("flood/", i), Payload: make([]byte, 16<<10)}
+			for end := time.Now().Add(floodFor); time.Now().Before(end); {
+				if err := r.TrySend(m); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	floods.Wait()
+	grown := rss(t, b) - before
+	traffic.finish()
+	t.Logf("RSS grew by %d MiB", grown>>20)
+	if grown > allowed {
+		t.Errorf("RSS grew by %d MiB", grown>>20)
 	}
 }
 
