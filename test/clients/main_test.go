@@ -1,4 +1,4 @@
-// Package clients runs client programs that people use against the broker: mosquitto_sub and mosquitto_pub, MQTT.js.
+// Package clients runs the MQTT clients that people use against the broker.
 package clients
 
 import (

@@ -3,159 +3,216 @@ package clients
 import (
 	"context"
 	"fmt"
-	"net"
+	"io"
+	"net/url"
 	"os/exec"
 	"strings"
-	"testing"
 
-	"dunlin/mqttcodec"
 	"dunlin/test/harness"
 )
 
-// run runs a client program to its end and returns what it printed.
-func run(t *testing.T, name string, args ...string) string {
-	t.Helper()
-	out, err := tryRun(t.Context(), name, args...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return out
-}
-
-// tryRun is run for a goroutine that is not the test's.
-func tryRun(ctx context.Context, name string, args ...string) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, harness.Patience)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, name, args...)
-	var stderr strings.Builder
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	if err != nil {
-		return "", fmt.Errorf("%s %q: %w\n%s%s", name, args, err, out, stderr.String())
-	}
-	return string(out), nil
-}
-
-// lines are the lines of a program's output.
-func lines(out string) []string { return strings.Split(strings.TrimSpace(out), "\n") }
-
-// mosquitto is how the mosquitto clients reach a broker in one version.
+// mosquitto is the mosquitto programs as a client: mosquitto_sub is its connection, and mosquitto_pub publishes, each
+// time with a connection of its own. Without filters there is nothing to run, and a connection is a promise only.
 type mosquitto struct {
-	sub, pub string
-	base     []string
-	version  mqttcodec.Version
+	options  options
+	received chan message
+	process  *mosquittoSub
+	senders  map[string]io.Writer // the standard input of mosquitto_pub, for each that send started
+	running  []*exec.Cmd
 }
 
-func newMosquitto(t *testing.T, b *harness.Broker, v mqttcodec.Version) mosquitto {
-	t.Helper()
-	host, port, err := net.SplitHostPort(b.MQTT)
-	if err != nil {
-		t.Fatal(err)
+func newMosquitto() client {
+	return &mosquitto{received: inbox(), senders: map[string]io.Writer{}}
+}
+
+func mosquittoInstalled() error {
+	for _, program := range []string{"mosquitto_sub", "mosquitto_pub", "mosquitto_rr", "stdbuf"} {
+		if _, err := exec.LookPath(program); err != nil {
+			return err
+		}
 	}
-	name := map[mqttcodec.Version]string{mqttcodec.V31: "mqttv31", mqttcodec.V311: "mqttv311", mqttcodec.V5: "mqttv5"}[v]
-	return mosquitto{harness.Program(t, "mosquitto_sub"), harness.Program(t, "mosquitto_pub"), []string{"-h", host, "-p", port, "-V", name}, v}
+	return nil
 }
 
-// session are the arguments of a persistent session.
-func (m mosquitto) session(id string) []string {
-	args := append(m.base[:len(m.base):len(m.base)], "-i", id, "-c")
-	if m.version == mqttcodec.V5 {
-		args = append(args, "-x", "3600")
+// base are the arguments that say where the broker is.
+func (c *mosquitto) base() []string {
+	version := map[byte]string{3: "mqttv31", 4: "mqttv311", 5: "mqttv5"}[c.options.Version]
+	address, err := url.Parse(c.options.URL)
+	if err != nil {
+		panic(err) // made by ourselves
+	}
+	return []string{"-h", address.Hostname(), "-p", address.Port(), "-V", version}
+}
+
+// connect subscribes again when there is nothing to subscribe to: the program always does.
+func (c *mosquitto) connect(o options) (sessionPresent bool, err error) {
+	if len(o.Filters) == 0 {
+		o.Filters, o.QoS = c.options.Filters, c.options.QoS
+	}
+	c.options = o
+	if len(o.Filters) == 0 {
+		return false, nil
+	}
+	args := append(c.base(), "-i", o.ID, "-q", fmt.Sprint(o.QoS), "-d", "-F", "%j")
+	for _, f := range o.Filters {
+		args = append(args, "-t", f)
+	}
+	if o.Persistent {
+		args = append(args, "-c")
+	}
+	if o.Persistent && o.Version == 5 {
+		args = append(args, "-x", fmt.Sprint(sessionExpirySeconds))
+	}
+	if o.Identifier != 0 {
+		args = append(args, "-D", "subscribe", "subscription-identifier", fmt.Sprint(o.Identifier))
+	}
+	if w := o.Will; w != nil {
+		args = append(args, "--will-topic", w.Topic, "--will-payload", w.Payload, "--will-qos", fmt.Sprint(w.QoS))
+		if w.Retain {
+			args = append(args, "--will-retain")
+		}
+		args = append(args, properties("will", *w)...)
+	}
+	if c.process, err = startMosquittoSub(args, c.received); err != nil {
+		return false, err
+	}
+	return false, c.process.awaitSuback(o)
+}
+
+// properties are the flags for the properties of a message.
+func properties(packet string, m message) []string {
+	var args []string
+	add := func(name string, values ...any) {
+		args = append(args, "-D", packet, name)
+		for _, v := range values {
+			args = append(args, fmt.Sprint(v))
+		}
+	}
+	if m.ContentType != "" {
+		add("content-type", m.ContentType)
+	}
+	if m.ResponseTopic != "" {
+		add("response-topic", m.ResponseTopic)
+	}
+	if m.CorrelationData != "" {
+		add("correlation-data", m.CorrelationData)
+	}
+	if m.Format != 0 {
+		add("payload-format-indicator", m.Format)
+	}
+	if m.ExpirySeconds != 0 {
+		add("message-expiry-interval", m.ExpirySeconds)
+	}
+	if m.Alias != 0 {
+		add("topic-alias", m.Alias)
+	}
+	for _, u := range m.User {
+		add("user-property", u[0], u[1])
 	}
 	return args
 }
 
-// subscribe subscribes and leaves as soon as the broker has answered.
-func (m mosquitto) subscribe(t *testing.T, id, topic string, qos ...string) {
-	t.Helper()
-	run(t, m.sub, append(append(m.session(id), "-t", topic, "-E"), qos...)...)
-}
-
-// receive comes back, subscribing again as the program always does, and leaves with n messages.
-func (m mosquitto) receive(t *testing.T, id, topic string, n int, qos ...string) []string {
-	t.Helper()
-	args := append(append(m.session(id), "-t", topic, "-C", fmt.Sprint(n), "-W", "15", "-F", "%t %q %r %p"), qos...)
-	return lines(run(t, m.sub, args...))
-}
-
-// publish publishes one message.
-func (m mosquitto) publish(t *testing.T, topic, payload string, flags ...string) {
-	t.Helper()
-	run(t, m.pub, append(append(m.base[:len(m.base):len(m.base)], "-t", topic, "-m", payload), flags...)...)
-}
-
-// expectLines compares what a program printed.
-func expectLines(t *testing.T, got []string, want ...string) {
-	t.Helper()
-	if strings.Join(got, "\n") != strings.Join(want, "\n") {
-		t.Errorf("printed\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+// runs are neighbouring messages that differ in their payload only, and whose payloads are single lines.
+func runs(messages []message) [][]message {
+	var groups [][]message
+	for _, m := range messages {
+		if n := len(groups) - 1; n >= 0 && m.Payload != "" && sameBut(m, groups[n][0]) {
+			groups[n] = append(groups[n], m)
+		} else {
+			groups = append(groups, []message{m})
+		}
 	}
+	return groups
 }
 
-var allVersions = []mqttcodec.Version{mqttcodec.V31, mqttcodec.V311, mqttcodec.V5}
+// sameBut reports whether messages differ in their payload only.
+func sameBut(a, b message) bool {
+	a.Payload, b.Payload = "", ""
+	return describe(a) == describe(b)
+}
 
-// Subscribe with a persistent session, leave, let others publish, restart the broker, come back: nothing is missing.
-func TestS18MosquittoSessionGetsWhatItMissed(t *testing.T) {
-	t.Parallel()
-	for _, v := range allVersions {
-		t.Run(harness.VersionName(v), func(t *testing.T) {
-			t.Parallel()
-			harness.EachEnding(t, func(t *testing.T, how harness.Ending) {
-				b := harness.Start(t)
-				m := newMosquitto(t, b, v)
-				m.subscribe(t, "c1", "sensor/temperature", "-q", "1")
-				m.publish(t, "sensor/temperature", "21", "-q", "1")
-				m.publish(t, "sensor/temperature", "lost", "-q", "0")
-				b.Restart(how)
-				m.publish(t, "sensor/temperature", "22", "-q", "2")
-				expectLines(t, m.receive(t, "c1", "sensor/temperature", 2, "-q", "1"), "sensor/temperature 1 0 21", "sensor/temperature 1 0 22")
-			})
-		})
+// pubCommand publishes one message, or with -l a message for each line of its standard input.
+func (c *mosquitto) pubCommand(ctx context.Context, m message, flags ...string) *exec.Cmd {
+	args := append(c.base(), "-t", m.Topic, "-q", fmt.Sprint(m.QoS))
+	if m.Retain {
+		args = append(args, "-r")
 	}
+	return exec.CommandContext(ctx, "mosquitto_pub", append(append(args, properties("publish", m)...), flags...)...)
 }
 
-// Without -q 1 nothing is queued, unless sessions.queue_qos0 says so.
-func TestS18MosquittoQoS0SessionGetsWhatItMissedWhenConfigured(t *testing.T) {
-	t.Parallel()
-	for _, v := range allVersions {
-		t.Run(harness.VersionName(v), func(t *testing.T) {
-			t.Parallel()
-			b := harness.Start(t, harness.Set("sessions.queue_qos0", true))
-			m := newMosquitto(t, b, v)
-			m.subscribe(t, "c1", "sensor/temperature")
-			m.publish(t, "sensor/temperature", "21")
-			m.publish(t, "sensor/temperature", "22", "-q", "1")
-			b.Restart(harness.Kill9)
-			expectLines(t, m.receive(t, "c1", "sensor/temperature", 2), "sensor/temperature 0 0 21", "sensor/temperature 0 0 22")
-		})
+func (c *mosquitto) publish(messages []message) error {
+	ctx, cancel := context.WithTimeout(context.Background(), harness.Patience)
+	defer cancel()
+	for _, group := range runs(messages) {
+		var cmd *exec.Cmd
+		switch m := group[0]; {
+		case len(group) > 1:
+			cmd = c.pubCommand(ctx, m, "-l")
+			cmd.Stdin = strings.NewReader(payloadLines(group))
+		case m.Payload == "":
+			cmd = c.pubCommand(ctx, m, "-n")
+		default:
+			cmd = c.pubCommand(ctx, m, "-s")
+			cmd.Stdin = strings.NewReader(m.Payload)
+		}
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("mosquitto_pub: %w\n%s", err, out)
+		}
 	}
+	return nil
 }
 
-// Retained messages and wildcards, as mosquitto_sub shows them.
-func TestMosquittoRetainedAndWildcards(t *testing.T) {
-	t.Parallel()
-	for _, v := range allVersions {
-		t.Run(harness.VersionName(v), func(t *testing.T) {
-			t.Parallel()
-			b := harness.Start(t)
-			m := newMosquitto(t, b, v)
-			m.publish(t, "house/kitchen/temp", "20", "-r", "-q", "1")
-			m.publish(t, "house/kitchen/temp", "21", "-r", "-q", "1")
-			b.Restart(harness.Kill9)
-			expectLines(t, m.receive(t, "c1", "house/#", 1, "-q", "1"), "house/kitchen/temp 1 1 21")
-			expectLines(t, m.receive(t, "c2", "+/+/temp", 1), "house/kitchen/temp 0 1 21")
-		})
+// payloadLines are the payloads of messages, a line each.
+func payloadLines(messages []message) string {
+	var lines strings.Builder
+	for _, m := range messages {
+		lines.WriteString(m.Payload + "\n")
 	}
+	return lines.String()
 }
 
-// A large message passes, and a 5.0 property too.
-func TestMosquittoLargeMessageAndProperties(t *testing.T) {
-	t.Parallel()
-	b := harness.Start(t)
-	m := newMosquitto(t, b, mqttcodec.V5)
-	m.subscribe(t, "c1", "big", "-q", "2")
-	large := strings.Repeat("0123456789", 10_000)
-	m.publish(t, "big", large, "-q", "2", "-D", "publish", "content-type", "text/plain", "-D", "publish", "user-property", "k", "v")
-	args := append(m.session("c1"), "-t", "big", "-q", "2", "-C", "1", "-W", "15", "-F", "%C %P %p")
-	expectLines(t, []string{run(t, m.sub, args...)}, "text/plain k:v "+large+"\n")
+// send leaves mosquitto_pub running, one for each topic and QoS, with a session of its own to come back to. The program
+// cannot start without a broker: the first messages of a kind are sent while there is one.
+func (c *mosquitto) send(messages []message) error {
+	for _, group := range runs(messages) {
+		m := group[0]
+		name := fmt.Sprintf("%s-pub-%d", c.options.ID, m.QoS)
+		stdin := c.senders[name]
+		if stdin == nil {
+			cmd := c.pubCommand(context.Background(), m, "-l", "-c", "-i", name)
+			var err error
+			if stdin, err = cmd.StdinPipe(); err != nil {
+				return err
+			}
+			if err := cmd.Start(); err != nil {
+				return err
+			}
+			c.senders[name] = stdin
+			c.running = append(c.running, cmd)
+		}
+		if _, err := io.WriteString(stdin, payloadLines(group)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *mosquitto) messages() <-chan message { return c.received }
+
+func (c *mosquitto) disconnect() error {
+	if c.process == nil {
+		return nil
+	}
+	return c.process.stop()
+}
+
+func (c *mosquitto) abandon() {
+	if c.process != nil {
+		c.process.kill()
+	}
+	for _, cmd := range c.running {
+		_ = cmd.Process.Kill() // fails only when it has ended already
+		_ = cmd.Wait()         // killed
+	}
+	c.running = nil
 }

@@ -17,7 +17,7 @@ const pahoV3 = "github.com/eclipse/paho.mqtt.golang"
 // session, reconnecting with messages and subscriptions kept by the library, keep alive, and a topic of 65,535 bytes.
 //
 // They need an address and nothing more. Those for TLS are commented out in the module, and none uses WebSocket:
-// TestPahoByWebSocket does. [3.1.1 MQTT-7.0.0-2]
+// TestClientsByWebSocket does. [3.1.1 MQTT-7.0.0-2]
 func TestPahoFunctionalTests(t *testing.T) {
 	t.Parallel()
 	program := filepath.Join(t.TempDir(), "paho.test")

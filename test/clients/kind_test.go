@@ -1,0 +1,111 @@
+package clients
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+
+	"dunlin/mqttcodec"
+	"dunlin/test/harness"
+)
+
+// ability is what some clients can do and others cannot.
+type ability uint
+
+// The abilities. A client that lacks one is left out of the scenarios that need it.
+const (
+	tellsSessionPresent ability = 1 << iota // the user learns what CONNACK says of the session
+	resumesSilently                         // comes back to its session without a SUBSCRIBE
+	keepsUnsent                             // keeps what is published at QoS 1 and 2 while there is no connection
+	usesAliases                             // publishes with topic aliases
+	resolvesAliases                         // understands the broker's topic aliases
+	seesIdentifiers                         // asks for a subscription identifier, and shows those of a message
+	speaksWebSocket                         // connects by WebSocket
+	fullWills                               // gives its will all properties; paho.golang sends none of the message's but the user properties
+
+	anybody ability = 0
+)
+
+// kind is one of the clients under test.
+type kind struct {
+	name     string
+	versions []mqttcodec.Version
+	can      ability
+	// user are the most demanding user properties that the client can express.
+	user [][2]string
+	// installed says what is missing on this machine.
+	installed func() error
+	// make makes a client that is not connected yet.
+	make func() client
+}
+
+// User properties are a list, in which a name may come twice and anywhere [MQTT-3.1.3-10][MQTT-3.3.2-18]; some libraries
+// have less to say.
+var (
+	userList   = [][2]string{{"b", "1"}, {"a", "2"}, {"b", "3"}, {"", "é"}, {"b", "1"}}
+	userGroups = [][2]string{{"b", "1"}, {"b", "3"}, {"b", "1"}, {"a", "2"}, {"c", "é"}} // a map of names to lists
+	userMap    = [][2]string{{"b", "1"}, {"a", "2"}, {"c", "é"}}                         // a map of names to values
+)
+
+var (
+	version5  = []mqttcodec.Version{mqttcodec.V5}
+	versions3 = []mqttcodec.Version{mqttcodec.V31, mqttcodec.V311}
+	versions  = []mqttcodec.Version{mqttcodec.V31, mqttcodec.V311, mqttcodec.V5}
+)
+
+// kinds are all clients that run against the broker.
+var kinds = []kind{
+	{
+		name: "autopaho", versions: version5, user: userList, installed: inTheModule, make: newAutopaho,
+		can: tellsSessionPresent | resumesSilently | keepsUnsent | usesAliases | resolvesAliases | seesIdentifiers | speaksWebSocket,
+	},
+	{
+		name: "paho.mqtt.golang", versions: versions3, installed: inTheModule, make: newPaho3,
+		can: tellsSessionPresent | resumesSilently | keepsUnsent | speaksWebSocket,
+	},
+	{
+		name: "mosquitto", versions: versions, user: userList, installed: mosquittoInstalled, make: newMosquitto,
+		can: keepsUnsent | usesAliases | seesIdentifiers | fullWills,
+	},
+	{
+		name: "MQTT.js", versions: versions, user: userGroups, installed: mqttjsInstalled, make: newMQTTJS,
+		can: tellsSessionPresent | resumesSilently | keepsUnsent | usesAliases | resolvesAliases | seesIdentifiers | speaksWebSocket | fullWills,
+	},
+	{
+		name: "Paho for Python", versions: versions, user: userList, installed: pahoPythonInstalled, make: newPahoPython,
+		can: tellsSessionPresent | resumesSilently | keepsUnsent | usesAliases | seesIdentifiers | speaksWebSocket | fullWills,
+	},
+}
+
+// inTheModule is for the clients that go.mod brings.
+func inTheModule() error { return nil }
+
+// each runs a scenario with every client that has the ability, in every version it speaks, all against one broker.
+func each(t *testing.T, need ability, only []mqttcodec.Version, scenario func(t *testing.T, s *subject), options ...harness.Option) {
+	t.Helper()
+	t.Parallel()
+	b := harness.Start(t, options...)
+	eachKind(t, need, only, func(t *testing.T, k kind, v mqttcodec.Version) {
+		t.Parallel()
+		scenario(t, newSubject(t, b.For(t), k, v))
+	})
+}
+
+// eachKind runs a test with the clients that have the ability, in the versions among only that they speak. Clients that
+// are not installed are skipped.
+func eachKind(t *testing.T, need ability, only []mqttcodec.Version, test func(t *testing.T, k kind, v mqttcodec.Version)) {
+	t.Helper()
+	for _, k := range kinds {
+		for _, v := range k.versions {
+			if k.can&need != need || !slices.Contains(only, v) {
+				continue
+			}
+			t.Run(k.name+"/"+harness.VersionName(v), func(t *testing.T) {
+				if err := k.installed(); err != nil {
+					harness.Missing(t, fmt.Sprintf("%s: %v", k.name, err))
+				}
+				test(t, k, v)
+			})
+		}
+	}
+}

@@ -1,0 +1,175 @@
+"""Paho for Python as a client under test. The line protocol is that of program_test.go."""
+
+import json
+import sys
+import threading
+from urllib.parse import urlparse
+
+import paho.mqtt.client as mqtt
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.subscribeoptions import SubscribeOptions
+
+PATIENCE = 20
+writing = threading.Lock()
+
+
+def write(**line):
+    with writing:
+        sys.stdout.write(json.dumps(line) + "\n")
+        sys.stdout.flush()
+
+
+def to_properties(kind, m):
+    p = Properties(kind)
+    if "contentType" in m:
+        p.ContentType = m["contentType"]
+    if "responseTopic" in m:
+        p.ResponseTopic = m["responseTopic"]
+    if "correlationData" in m:
+        p.CorrelationData = m["correlationData"].encode()
+    if "format" in m:
+        p.PayloadFormatIndicator = m["format"]
+    if "expirySeconds" in m:
+        p.MessageExpiryInterval = m["expirySeconds"]
+    if "alias" in m:
+        p.TopicAlias = m["alias"]
+    for name, value in m.get("user", []):
+        p.UserProperty = (name, value)  # appends
+    return p
+
+
+def to_message(got):
+    m = {"topic": got.topic, "payload": got.payload.decode(), "qos": got.qos, "retain": bool(got.retain)}
+    p = getattr(got, "properties", None)
+    if p is None:
+        return m
+    for name, attribute in (
+        ("contentType", "ContentType"),
+        ("responseTopic", "ResponseTopic"),
+        ("format", "PayloadFormatIndicator"),
+        ("expirySeconds", "MessageExpiryInterval"),
+        ("identifiers", "SubscriptionIdentifier"),
+        ("user", "UserProperty"),
+    ):
+        if hasattr(p, attribute):
+            m[name] = getattr(p, attribute)
+    if hasattr(p, "CorrelationData"):
+        m["correlationData"] = p.CorrelationData.decode()
+    return m
+
+
+class Client:
+    def __init__(self):
+        self.connected = threading.Event()
+        self.subscribed = threading.Event()
+        self.session_present = False
+        self.granted = []
+        self.aliased = {}  # the topic of each alias
+
+    def connect(self, o):
+        url = urlparse(o["url"])
+        self.version = o["version"]
+        is5 = self.version == 5
+        self.client = mqtt.Client(
+            o["id"],
+            clean_session=None if is5 else not o["persistent"],
+            protocol=self.version,
+            transport="websockets" if url.scheme == "ws" else "tcp",
+        )
+        self.client.on_connect = self.on_connect
+        self.client.on_subscribe = self.on_subscribe
+        self.client.on_message = lambda client, userdata, got: write(message=to_message(got))
+        self.client.reconnect_delay_set(min_delay=0.05, max_delay=0.1)
+        if url.path:
+            self.client.ws_set_options(path=url.path)
+        if o["will"]:
+            w = o["will"]
+            self.client.will_set(
+                w["topic"], w["payload"], w["qos"], w["retain"],
+                properties=to_properties(PacketTypes.WILLMESSAGE, w) if is5 else None,
+            )
+        more = {}
+        if is5:
+            more["clean_start"] = not o["persistent"]
+            more["properties"] = Properties(PacketTypes.CONNECT)
+            if o["persistent"]:
+                more["properties"].SessionExpiryInterval = 3600
+        self.client.connect(url.hostname, url.port, **more)
+        self.client.loop_start()
+        if not self.connected.wait(PATIENCE):
+            raise TimeoutError("no CONNACK")
+        if o["filters"]:
+            self.subscribe(o)
+        return {"sessionPresent": self.session_present}
+
+    def subscribe(self, o):
+        if self.version == 5:
+            properties = Properties(PacketTypes.SUBSCRIBE)
+            if o["identifier"]:
+                properties.SubscriptionIdentifier = o["identifier"]
+            self.client.subscribe([(f, SubscribeOptions(qos=o["qos"])) for f in o["filters"]], properties=properties)
+        else:
+            self.client.subscribe([(f, o["qos"]) for f in o["filters"]])
+        if not self.subscribed.wait(PATIENCE):
+            raise TimeoutError("no SUBACK")
+        if self.granted != [o["qos"]] * len(o["filters"]):
+            raise ValueError("granted %s" % self.granted)
+
+    def on_connect(self, client, userdata, flags, reason, properties=None):
+        # Called for each connection. 3.1 and 3.1.1 have the number of the return code, 5.0 has an object like one.
+        if reason == 0 and not self.connected.is_set():
+            self.session_present = bool(flags["session present"])
+            self.connected.set()
+
+    def on_subscribe(self, client, userdata, mid, granted, properties=None):
+        self.granted = [getattr(g, "value", g) for g in granted]
+        self.subscribed.set()
+
+    def publish(self, messages):
+        for sent in self.start(messages):
+            sent.wait_for_publish(PATIENCE)
+            if not sent.is_published():
+                raise TimeoutError("not acknowledged")
+        return {}
+
+    def send(self, messages):
+        self.start(messages)
+        return {}
+
+    def start(self, messages):
+        is5 = self.version == 5
+        return [
+            self.client.publish(
+                self.topic(m), m["payload"], m["qos"], m["retain"],
+                properties=to_properties(PacketTypes.PUBLISH, m) if is5 else None,
+            )
+            for m in messages
+        ]
+
+    def topic(self, m):
+        alias, topic = m.get("alias"), m["topic"]
+        if alias and self.aliased.get(alias) == topic:
+            return ""
+        if alias:
+            self.aliased[alias] = topic
+        return topic
+
+    def disconnect(self, _):
+        self.client.disconnect()
+        self.client.loop_stop()
+        return {}
+
+
+def main():
+    client = Client()
+    for line in sys.stdin:
+        command = json.loads(line)
+        try:
+            argument = command.get("options") or command.get("messages")
+            write(answer=getattr(client, command["do"])(argument))
+        except Exception as err:  # pylint: disable=broad-except
+            write(error=repr(err))
+
+
+main()
