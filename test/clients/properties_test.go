@@ -44,7 +44,7 @@ func TestPropertiesWaitWithTheMessage(t *testing.T) {
 }
 
 // A request finds who answers it, and the answer finds who asked: response topic and correlation data, both ways.
-// [MQTT-3.3.2-15][MQTT-3.3.2-16][MQTT-4.10.0-1]
+// [MQTT-3.3.2-15][MQTT-3.3.2-16]
 func TestRequestAndResponse(t *testing.T) {
 	each(t, anybody, version5, func(t *testing.T, s *subject) {
 		s.connect(options{Filters: []string{s.topic("requests"), s.topic("answers")}, QoS: 1})
@@ -120,7 +120,7 @@ func TestClientResolvesTopicAliases(t *testing.T) {
 }
 
 // A message names the subscription that it came by, live and after the session was resumed.
-// [MQTT-3.3.4-3][MQTT-3.3.4-4][case 113][case 115]
+// [MQTT-3.3.4-3][case 115]
 func TestSubscriptionIdentifierIsShown(t *testing.T) {
 	each(t, seesIdentifiers, []mqttcodec.Version{mqttcodec.V5}, func(t *testing.T, s *subject) {
 		o := options{Persistent: true, Filters: []string{s.topic("a/+")}, QoS: 1, Identifier: 268_435_455}

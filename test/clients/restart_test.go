@@ -34,7 +34,7 @@ func restarted(t *testing.T, how harness.Ending, up, down, upAgain func(s *subje
 }
 
 // A client that is away while the broker restarts, however that goes down, misses nothing that was published before
-// or after; and what was retained still is. [MQTT-3.1.2-5][MQTT-4.1.0-1][3.1.1 MQTT-3.1.2-4][case 43][case 181]
+// or after; and what was retained still is. [MQTT-3.1.2-5][MQTT-4.5.0-1][3.1.1 MQTT-3.1.2-4][case 181]
 func TestSessionSurvivesRestart(t *testing.T) {
 	t.Parallel()
 	harness.EachEnding(t, func(t *testing.T, how harness.Ending) {
@@ -60,7 +60,7 @@ func TestSessionSurvivesRestart(t *testing.T) {
 
 // When the broker is killed under a client, the client comes back by itself. It gets what was published to it, before
 // and after; what it publishes itself, before, while the broker is away, and after, arrives too: nothing is missing at
-// QoS 1, and at QoS 2 nothing comes twice. [MQTT-4.3.2-4][MQTT-4.3.3-8][MQTT-4.3.3-10][MQTT-4.4.0-1][case 82][case 142][case 181]
+// QoS 1, and at QoS 2 nothing comes twice. [MQTT-4.3.2-4][MQTT-4.3.3-8][case 181]
 func TestNothingIsLostWhenTheBrokerIsKilled(t *testing.T) {
 	t.Parallel()
 	batch := func(s *subject, way, prefix string) []message {

@@ -56,7 +56,7 @@ func TestMessagesAtQoS0WaitWhereConfigured(t *testing.T) {
 }
 
 // A client whose wire is cut comes back by itself, to its session: nothing is missing that was published meanwhile.
-// [MQTT-4.4.0-1][MQTT-4.5.0-1][case 47]
+// [MQTT-4.5.0-1][case 47]
 func TestClientReconnectsToItsSession(t *testing.T) {
 	each(t, anybody, versions, func(t *testing.T, s *subject) {
 		s.connect(options{Persistent: true, Filters: []string{s.topic("in")}, QoS: 2})

@@ -71,7 +71,10 @@ class Client:
         url = urlparse(o["url"])
         self.version = o["version"]
         is5 = self.version == 5
+        # From 2.0 on the library asks for the form of the callbacks; these are as in 1.x.
+        api = [mqtt.CallbackAPIVersion.VERSION1] if hasattr(mqtt, "CallbackAPIVersion") else []
         self.client = mqtt.Client(
+            *api,
             o["id"],
             clean_session=None if is5 else not o["persistent"],
             protocol=self.version,
