@@ -8,7 +8,7 @@ import (
 
 // Wildcards select the topics that they say, and no others. [MQTT-3.3.2-3][case 121]
 func TestWildcardsSelect(t *testing.T) {
-	each(t, anybody, versions, func(t *testing.T, s *subject) {
+	each(t, anybody, versions, func(s *subject) {
 		s.connect(options{Filters: []string{s.topic("+/x"), s.topic("deep/#")}, QoS: 1})
 		p := s.publisher()
 		for _, rest := range []string{"1/x", "1/2/x", "/x", "deep", "deep/a/b", "deeper", "1/x/", "deep/"} {
@@ -25,7 +25,7 @@ func TestWildcardsSelect(t *testing.T) {
 func TestEveryQoSBothWays(t *testing.T) {
 	for granted := range byte(3) {
 		t.Run(fmt.Sprint("granted ", granted), func(t *testing.T) {
-			each(t, anybody, versions, func(t *testing.T, s *subject) {
+			each(t, anybody, versions, func(s *subject) {
 				s.connect(options{Filters: []string{s.topic("in")}, QoS: granted})
 				p, o := s.publisher(), s.observer(s.topic("out"))
 				for published := range byte(3) {
@@ -45,7 +45,7 @@ func TestEveryQoSBothWays(t *testing.T) {
 // A burst arrives complete and in order at each QoS, both ways, and so does a message of half a megabyte.
 // [MQTT-4.6.0-5][MQTT-4.6.0-6][case 144]
 func TestBurstArrivesInOrder(t *testing.T) {
-	each(t, anybody, versions, func(t *testing.T, s *subject) {
+	each(t, anybody, versions, func(s *subject) {
 		s.connect(options{Filters: []string{s.topic("in")}, QoS: 2})
 		p, o := s.publisher(), s.observer(s.topic("out"))
 		for qos := range byte(3) {

@@ -15,7 +15,6 @@ type ability uint
 // The abilities. A client that lacks one is left out of the scenarios that need it.
 const (
 	tellsSessionPresent ability = 1 << iota // the user learns what CONNACK says of the session
-	resumesSilently                         // comes back to its session without a SUBSCRIBE
 	keepsUnsent                             // keeps what is published at QoS 1 and 2 while there is no connection
 	usesAliases                             // publishes with topic aliases
 	resolvesAliases                         // understands the broker's topic aliases
@@ -44,7 +43,6 @@ type kind struct {
 var (
 	userList   = [][2]string{{"b", "1"}, {"a", "2"}, {"b", "3"}, {"", "é"}, {"b", "1"}}
 	userGroups = [][2]string{{"b", "1"}, {"b", "3"}, {"b", "1"}, {"a", "2"}, {"c", "é"}} // a map of names to lists
-	userMap    = [][2]string{{"b", "1"}, {"a", "2"}, {"c", "é"}}                         // a map of names to values
 )
 
 var (
@@ -57,11 +55,11 @@ var (
 var kinds = []kind{
 	{
 		name: "autopaho", versions: version5, user: userList, installed: inTheModule, make: newAutopaho,
-		can: tellsSessionPresent | resumesSilently | keepsUnsent | usesAliases | resolvesAliases | seesIdentifiers | speaksWebSocket,
+		can: tellsSessionPresent | keepsUnsent | usesAliases | resolvesAliases | seesIdentifiers | speaksWebSocket,
 	},
 	{
 		name: "paho.mqtt.golang", versions: versions3, installed: inTheModule, make: newPaho3,
-		can: tellsSessionPresent | resumesSilently | keepsUnsent | speaksWebSocket,
+		can: tellsSessionPresent | keepsUnsent | speaksWebSocket,
 	},
 	{
 		name: "mosquitto", versions: versions, user: userList, installed: mosquittoInstalled, make: newMosquitto,
@@ -69,11 +67,11 @@ var kinds = []kind{
 	},
 	{
 		name: "MQTT.js", versions: versions, user: userGroups, installed: mqttjsInstalled, make: newMQTTJS,
-		can: tellsSessionPresent | resumesSilently | keepsUnsent | usesAliases | resolvesAliases | seesIdentifiers | speaksWebSocket | fullWills,
+		can: tellsSessionPresent | keepsUnsent | usesAliases | resolvesAliases | seesIdentifiers | speaksWebSocket | fullWills,
 	},
 	{
 		name: "Paho for Python", versions: versions, user: userList, installed: pahoPythonInstalled, make: newPahoPython,
-		can: tellsSessionPresent | resumesSilently | keepsUnsent | usesAliases | seesIdentifiers | speaksWebSocket | fullWills,
+		can: tellsSessionPresent | keepsUnsent | usesAliases | seesIdentifiers | speaksWebSocket | fullWills,
 	},
 }
 
@@ -81,13 +79,13 @@ var kinds = []kind{
 func inTheModule() error { return nil }
 
 // each runs a scenario with every client that has the ability, in every version it speaks, all against one broker.
-func each(t *testing.T, need ability, only []mqttcodec.Version, scenario func(t *testing.T, s *subject), options ...harness.Option) {
+func each(t *testing.T, need ability, only []mqttcodec.Version, scenario func(s *subject), options ...harness.Option) {
 	t.Helper()
 	t.Parallel()
 	b := harness.Start(t, options...)
 	eachKind(t, need, only, func(t *testing.T, k kind, v mqttcodec.Version) {
 		t.Parallel()
-		scenario(t, newSubject(t, b.For(t), k, v))
+		scenario(newSubject(t, b.For(t), k, v))
 	})
 }
 

@@ -5,6 +5,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -24,22 +25,35 @@ func TestPahoFunctionalTests(t *testing.T) {
 	if out, err := exec.Command("go", "test", "-c", "-o", program, pahoV3).CombinedOutput(); err != nil {
 		t.Fatalf("build the tests of %s: %v\n%s", pahoV3, err, out)
 	}
-	names := pahoFunctionalTests(t)
 	b := harness.Start(t)
-	cmd := exec.Command(program, "-test.v", "-test.timeout", "2m", "-test.run", "^("+strings.Join(names, "|")+")$")
-	// They append ":1883" to the address; after # it is no part of the port.
-	cmd.Env = append(os.Environ(), "TEST_FVT_ADDR="+b.MQTT+"/#")
-	cmd.Dir = t.TempDir()
-	out, err := cmd.CombinedOutput()
-	for _, name := range names {
-		if !regexp.MustCompile(`(?m)^--- PASS: ` + name + ` `).Match(out) {
-			t.Errorf("%s has not passed", name)
+	run := func(names ...string) (out []byte, failed []string) {
+		cmd := exec.Command(program, "-test.v", "-test.timeout", "2m", "-test.run", "^("+strings.Join(names, "|")+")$")
+		// They append ":1883" to the address; after # it is no part of the port.
+		cmd.Env = append(os.Environ(), "TEST_FVT_ADDR="+b.MQTT+"/#")
+		cmd.Dir = t.TempDir()
+		out, err := cmd.CombinedOutput()
+		for _, name := range names {
+			if !regexp.MustCompile(`(?m)^--- PASS: ` + name + ` `).Match(out) {
+				failed = append(failed, name)
+			}
 		}
+		if err != nil && failed == nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		return out, failed
 	}
-	if err != nil || t.Failed() {
-		t.Fatalf("%v\n%s", err, out)
+	out, failed := run(pahoFunctionalTests(t)...)
+	for try := 0; slices.Equal(failed, []string{raceWithItself}) && try < 20; try++ {
+		out, failed = run(raceWithItself)
+	}
+	if len(failed) > 0 {
+		t.Fatalf("these have not passed: %v\n%s", failed, out)
 	}
 }
+
+// raceWithItself publishes at QoS 2, disconnects at once, and wants the exchange to be incomplete: it fails whenever
+// broker and library are quicker than the test.
+const raceWithItself = "Test_cleanUpMids_2"
 
 // pahoFunctionalTests are the names of the tests that speak to a broker: those in fvt_client_test.go.
 func pahoFunctionalTests(t *testing.T) (names []string) {

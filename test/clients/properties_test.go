@@ -9,7 +9,7 @@ import (
 // The properties of a message arrive as they were sent, both ways, the user properties in order.
 // [MQTT-3.3.2-4][MQTT-3.3.2-15][MQTT-3.3.2-16][MQTT-3.3.2-17][MQTT-3.3.2-18][MQTT-3.3.2-20][case 153]
 func TestPropertiesArriveUnchanged(t *testing.T) {
-	each(t, anybody, version5, func(t *testing.T, s *subject) {
+	each(t, anybody, version5, func(s *subject) {
 		s.connect(options{Filters: []string{s.topic("in")}, QoS: 2})
 		p, o := s.publisher(), s.observer(s.topic("out"))
 		for qos := range byte(3) {
@@ -28,7 +28,7 @@ func TestPropertiesArriveUnchanged(t *testing.T) {
 
 // A message waits with its properties, and its expiry runs meanwhile. [MQTT-3.3.2-6][case 150][case 153]
 func TestPropertiesWaitWithTheMessage(t *testing.T) {
-	each(t, anybody, version5, func(t *testing.T, s *subject) {
+	each(t, anybody, version5, func(s *subject) {
 		s.connect(options{Persistent: true, Filters: []string{s.topic("in")}, QoS: 1})
 		s.disconnect()
 		m := message{Topic: s.topic("in"), QoS: 1, Payload: "x", ContentType: "text/plain", ExpirySeconds: 3600, User: s.kind.user}
@@ -36,17 +36,17 @@ func TestPropertiesWaitWithTheMessage(t *testing.T) {
 		s.resume(options{})
 		got := s.next()
 		if got.ExpirySeconds == 0 || got.ExpirySeconds > 3600 {
-			t.Errorf("expiry %d, published with 3600", got.ExpirySeconds)
+			s.t.Errorf("expiry %d, published with 3600", got.ExpirySeconds)
 		}
 		got.ExpirySeconds = m.ExpirySeconds
-		compare(t, 0, got, m)
+		compare(s.t, 0, got, m)
 	})
 }
 
 // A request finds who answers it, and the answer finds who asked: response topic and correlation data, both ways.
 // [MQTT-3.3.2-15][MQTT-3.3.2-16]
 func TestRequestAndResponse(t *testing.T) {
-	each(t, anybody, version5, func(t *testing.T, s *subject) {
+	each(t, anybody, version5, func(s *subject) {
 		s.connect(options{Filters: []string{s.topic("requests"), s.topic("answers")}, QoS: 1})
 
 		answers := s.observer(s.topic("answers of the subject"))
@@ -67,7 +67,7 @@ func TestRequestAndResponse(t *testing.T) {
 // A client publishes with topic aliases of its own: the first message sets one, and those behind it, at every QoS, need
 // no topic. [MQTT-3.3.2-12][case 96][case 100]
 func TestClientPublishesWithTopicAliases(t *testing.T) {
-	each(t, usesAliases, version5, func(t *testing.T, s *subject) {
+	each(t, usesAliases, version5, func(s *subject) {
 		o := s.observer(s.topic("#"))
 		s.connect(options{Filters: []string{s.topic("any")}})
 		a, b := message{Topic: s.topic("a"), QoS: 1, Payload: "x", Alias: 1}, message{Topic: s.topic("b"), QoS: 2, Payload: "x", Alias: 2}
@@ -84,7 +84,7 @@ func TestClientPublishesWithTopicAliases(t *testing.T) {
 			}
 		}
 		if short == 0 {
-			t.Error("the client sent every message with its topic: this tests nothing")
+			s.t.Error("the client sent every message with its topic: this tests nothing")
 		}
 	})
 }
@@ -92,7 +92,7 @@ func TestClientPublishesWithTopicAliases(t *testing.T) {
 // A client resolves the topic aliases that the broker assigns, as many as it allows, anew on each connection.
 // [MQTT-3.1.2-26][MQTT-3.3.2-7][case 99][case 100]
 func TestClientResolvesTopicAliases(t *testing.T) {
-	each(t, resolvesAliases, version5, func(t *testing.T, s *subject) {
+	each(t, resolvesAliases, version5, func(s *subject) {
 		o := options{Persistent: true, Filters: []string{s.topic("#")}, QoS: 1, Aliases: 3}
 		p := s.publisher()
 		for range 2 {
@@ -107,14 +107,14 @@ func TestClientResolvesTopicAliases(t *testing.T) {
 		short := 0
 		for _, p := range published(s.tap, &s.tap.fromBroker) {
 			if p.TopicAlias > o.Aliases {
-				t.Errorf("alias %d, allowed are %d", p.TopicAlias, o.Aliases)
+				s.t.Errorf("alias %d, allowed are %d", p.TopicAlias, o.Aliases)
 			}
 			if p.Topic == "" {
 				short++
 			}
 		}
 		if short == 0 {
-			t.Error("the broker sent every message with its topic")
+			s.t.Error("the broker sent every message with its topic")
 		}
 	})
 }
@@ -122,7 +122,7 @@ func TestClientResolvesTopicAliases(t *testing.T) {
 // A message names the subscription that it came by, live and after the session was resumed.
 // [MQTT-3.3.4-3][case 115]
 func TestSubscriptionIdentifierIsShown(t *testing.T) {
-	each(t, seesIdentifiers, []mqttcodec.Version{mqttcodec.V5}, func(t *testing.T, s *subject) {
+	each(t, seesIdentifiers, []mqttcodec.Version{mqttcodec.V5}, func(s *subject) {
 		o := options{Persistent: true, Filters: []string{s.topic("a/+")}, QoS: 1, Identifier: 268_435_455}
 		s.connect(o)
 		p := s.publisher()

@@ -5,7 +5,7 @@ import "testing"
 // A client sets a retained message, replaces it, reads it back, and clears it.
 // [MQTT-3.3.1-5][MQTT-3.3.1-6][MQTT-3.3.1-7][MQTT-3.3.1-8][MQTT-3.3.1-12][case 126][case 130][case 131]
 func TestRetainedMessageIsSetReadAndCleared(t *testing.T) {
-	each(t, anybody, versions, func(t *testing.T, s *subject) {
+	each(t, anybody, versions, func(s *subject) {
 		topic, filter := s.topic("state/temp"), s.topic("state/+")
 		live := s.observer(filter)
 		s.connect(options{Filters: []string{s.topic("other")}, QoS: 1})

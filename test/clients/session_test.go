@@ -10,14 +10,14 @@ import (
 // A client learns whether the broker has its session: not at first, then it has, and not after a clean start. 3.1 has
 // no such flag. [MQTT-3.2.2-2][MQTT-3.2.2-3][MQTT-3.1.2-4][3.1.1 MQTT-3.2.2-1][3.1.1 MQTT-3.2.2-2][case 6][case 39][case 40][case 41]
 func TestSessionPresentIsToldInConnack(t *testing.T) {
-	each(t, tellsSessionPresent, versions, func(t *testing.T, s *subject) {
+	each(t, tellsSessionPresent, versions, func(s *subject) {
 		for i, step := range []struct{ persistent, present bool }{
 			{true, false}, {true, true}, {false, false}, {true, false}, {true, true},
 		} {
 			present := s.connect(options{Persistent: step.persistent, Filters: []string{s.topic("a")}})
 			s.disconnect()
 			if present != (step.present && s.version != mqttcodec.V31) {
-				t.Errorf("connection %d: session present %v", i, present)
+				s.t.Errorf("connection %d: session present %v", i, present)
 			}
 		}
 	})
@@ -26,7 +26,7 @@ func TestSessionPresentIsToldInConnack(t *testing.T) {
 // What is published at QoS 1 and 2 while a client is away waits for it, in order; what is published at QoS 0 does not.
 // A client that resumes its session need not subscribe. [MQTT-3.1.2-5][MQTT-4.5.0-1][3.1.1 MQTT-3.1.2-4][3.1.1 MQTT-3.1.2-5][case 40][case 144]
 func TestMessagesWaitForAClientThatIsAway(t *testing.T) {
-	each(t, anybody, versions, func(t *testing.T, s *subject) {
+	each(t, anybody, versions, func(s *subject) {
 		s.connect(options{Persistent: true, Filters: []string{s.topic("+/in")}, QoS: 2})
 		s.disconnect()
 		p := s.publisher()
@@ -44,7 +44,7 @@ func TestMessagesWaitForAClientThatIsAway(t *testing.T) {
 
 // With sessions.queue_qos0 what is published at QoS 0 waits too.
 func TestMessagesAtQoS0WaitWhereConfigured(t *testing.T) {
-	each(t, anybody, versions, func(t *testing.T, s *subject) {
+	each(t, anybody, versions, func(s *subject) {
 		s.connect(options{Persistent: true, Filters: []string{s.topic("in")}})
 		s.disconnect()
 		messages := []message{{Topic: s.topic("in"), Payload: "published at 0"}, {Topic: s.topic("in"), QoS: 1, Payload: "published at 1"}}
@@ -58,7 +58,7 @@ func TestMessagesAtQoS0WaitWhereConfigured(t *testing.T) {
 // A client whose wire is cut comes back by itself, to its session: nothing is missing that was published meanwhile.
 // [MQTT-4.5.0-1][case 47]
 func TestClientReconnectsToItsSession(t *testing.T) {
-	each(t, anybody, versions, func(t *testing.T, s *subject) {
+	each(t, anybody, versions, func(s *subject) {
 		s.connect(options{Persistent: true, Filters: []string{s.topic("in")}, QoS: 2})
 		p := s.publisher()
 		for range 3 {

@@ -10,7 +10,7 @@ import (
 // By WebSocket everything works as by TCP: each QoS both ways, large messages, and a session that goes on by TCP and
 // comes back. [MQTT-4.2.0-1][MQTT-6.0.0-4][case 178]
 func TestClientsByWebSocket(t *testing.T) {
-	each(t, speaksWebSocket, versions, func(t *testing.T, s *subject) {
+	each(t, speaksWebSocket, versions, func(s *subject) {
 		o := options{URL: "ws://" + s.broker.WebSocket + "/mqtt", Persistent: true, Filters: []string{s.topic("in")}, QoS: 2}
 		s.connect(o)
 		p, seen := s.publisher(), s.observer(s.topic("out"))
