@@ -34,6 +34,7 @@ func (a *sessionActor) perform(effect sessions.Effect) {
 	case sessions.Discard:
 		a.broker.storage.Store.Delete(a.clientID, e.Expect, discardSink{a}, e.Token)
 	case sessions.Subscribe:
+		a.routeAll() // what the client sent at QoS 0 before is not for its new filters
 		if len(e.Shares) > 0 {
 			a.joinShares(e)
 		} else {
@@ -43,6 +44,7 @@ func (a *sessionActor) perform(effect sessions.Effect) {
 		a.broker.router.attach(a.member, e.Filters)
 		a.broker.shares.attach(a.member, e.Shares)
 	case sessions.Unsubscribe:
+		a.routeAll() // what the client sent at QoS 0 before is still for those that end
 		a.broker.router.unsubscribe(a.member, e.Filters)
 		a.broker.shares.detach(a.member, e.Shares)
 	case sessions.LeaveShares:

@@ -263,7 +263,7 @@ func (s *Session) fireWill(now time.Time, dst []Effect) []Effect {
 func (s *Session) willMessage(now time.Time, w *mqttcodec.Will) *Message {
 	return &Message{
 		Topic: w.Topic, Payload: w.Payload, QoS: w.QoS, Retain: w.Retain, Properties: w.Properties, PublishedAt: now,
-		Publisher: s.publisherTag(),
+		Publisher: s.publisherTag(w.Retain),
 	}
 }
 

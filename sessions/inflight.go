@@ -104,7 +104,6 @@ func (s *Session) onLoaded(in Loaded, dst []Effect) []Effect {
 			dst = append(dst, Drop{Reason: DropReplaced, Count: 1})
 		default:
 			o.entry = e
-			o.identifiers = s.identifiersOf(&o)
 			keep = append(keep, o)
 			continue
 		}
@@ -326,7 +325,7 @@ func (s *Session) onPubrec(now time.Time, p *mqttcodec.Pubrec, dst []Effect) []E
 		return dst
 	}
 	o.state = pubrecSeen
-	o.entry.Message = nil // never sent again
+	o.entry.Message, o.identifiers = nil, nil // never sent again
 	o.journaled = s.journalNow()
 	s.sendWhen(false, o.journaled, p.PacketID, &mqttcodec.Pubrel{PacketID: p.PacketID})
 	return dst

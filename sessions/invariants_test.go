@@ -211,7 +211,7 @@ func journalOf(s *Session) *journalState {
 	for _, o := range s.inflight {
 		j.outbound = append(j.outbound, outbound{
 			packetID: o.packetID, qos: o.qos, state: o.state, retained: o.retained, retain: o.retain, sent: o.sent, share: o.share,
-			entry: Entry{Position: stored(o.entry.Position)},
+			identifiers: o.identifiers, entry: Entry{Position: stored(o.entry.Position)},
 		})
 	}
 	for _, id := range s.inboundIDs() {

@@ -46,6 +46,7 @@ const (
 	outboundFlagRetainAsPublished
 	outboundFlagSent
 	outboundFlagShared
+	outboundFlagIdentifiers
 )
 
 // appendJournal appends the journal as it is now.
@@ -73,6 +74,9 @@ func (s *Session) appendJournal(b []byte) []byte {
 		if o.sent {
 			f |= outboundFlagSent
 		}
+		if len(o.identifiers) > 0 {
+			f |= outboundFlagIdentifiers
+		}
 		b = binary.AppendUvarint(b, uint64(o.packetID))
 		if o.share != "" {
 			f |= outboundFlagShared
@@ -81,6 +85,9 @@ func (s *Session) appendJournal(b []byte) []byte {
 		b = appendPosition(b, o.entry.Position)
 		if o.share != "" {
 			b = appendText(b, o.share)
+		}
+		if len(o.identifiers) > 0 {
+			b = appendIdentifiers(b, o.identifiers)
 		}
 	}
 	b = binary.AppendUvarint(b, s.generation)
@@ -110,6 +117,14 @@ func appendPosition(b []byte, p Position) []byte {
 		return binary.AppendVarint(b, 0)
 	}
 	return binary.AppendVarint(b, p.Time.UnixNano())
+}
+
+func appendIdentifiers(b []byte, identifiers []uint32) []byte {
+	b = binary.AppendUvarint(b, uint64(len(identifiers)))
+	for _, id := range identifiers {
+		b = binary.AppendUvarint(b, uint64(id))
+	}
+	return b
 }
 
 var errJournal = errors.New("session journal is damaged")
@@ -175,6 +190,21 @@ func (r *journalReader) packetID() uint16 {
 	return uint16(v)
 }
 
+// maxSubscriptionIdentifier is the largest there is. (3.8.2.1.2)
+const maxSubscriptionIdentifier = 268_435_455
+
+// identifiers reads the subscription identifiers that a message carries.
+func (r *journalReader) identifiers() (identifiers []uint32) {
+	for range r.count(1) {
+		id := r.uvarint()
+		if id == 0 || id > maxSubscriptionIdentifier {
+			r.bad = true
+		}
+		identifiers = append(identifiers, uint32(id))
+	}
+	return identifiers
+}
+
 func (r *journalReader) position() Position {
 	p := Position{Shard: uint16(r.uvarint()), Sequence: r.uvarint()}
 	if ns := r.varint(); ns != 0 {
@@ -207,6 +237,9 @@ func decodeJournal(b []byte) (*journalState, error) {
 		o.entry.Position = r.position()
 		if flags&outboundFlagShared != 0 {
 			o.share = r.text()
+		}
+		if flags&outboundFlagIdentifiers != 0 {
+			o.identifiers = r.identifiers()
 		}
 		j.outbound = append(j.outbound, o)
 	}

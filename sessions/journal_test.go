@@ -35,6 +35,7 @@ func drawJournaled(t *rapid.T) *Session {
 			packetID: id, qos: mqttcodec.QoS(rapid.IntRange(1, 2).Draw(t, "qos")),
 			state: outboundState(rapid.IntRange(0, int(outboundStates)-1).Draw(t, "state")), entry: Entry{Position: drawPosition(t)},
 			retained: rapid.Bool().Draw(t, "retained"), retain: rapid.Bool().Draw(t, "retain"), sent: rapid.Bool().Draw(t, "sent"),
+			identifiers: drawIdentifiers(t),
 		})
 	}
 	s.inbound = map[uint16]*inboundMessage{}
@@ -42,6 +43,14 @@ func drawJournaled(t *rapid.T) *Session {
 		s.inbound[id] = &inboundMessage{generation: rapid.Uint64().Draw(t, "generation"), stored: rapid.Bool().Draw(t, "stored")}
 	}
 	return s
+}
+
+func drawIdentifiers(t *rapid.T) []uint32 {
+	identifiers := rapid.SliceOfN(rapid.Uint32Range(1, maxSubscriptionIdentifier), 0, 3).Draw(t, "identifiers")
+	if len(identifiers) == 0 {
+		return nil
+	}
+	return identifiers
 }
 
 func TestJournalComesBackAsItWent(t *testing.T) {
@@ -85,6 +94,8 @@ func TestDamagedJournalIsRefused(t *testing.T) {
 		"more deliveries than bytes":         append(header[:10:10], 1, 2, 1, 0x10, 0, 0, 0, 0, 0, 0),
 		"a delivery at QoS 3":                append(header[:10:10], 1, 1, 1, 0x30, 0, 0, 0, 0, 0, 0),
 		"a delivery in an unknown state":     append(header[:10:10], 1, 1, 1, 0x15, 0, 0, 0, 0, 0, 0),
+		"a subscription identifier of 0":     append(header[:10:10], 1, 1, 1, 0x10, 16, 0, 0, 0, 1, 0, 0, 0),
+		"a subscription identifier past all": append(header[:10:10], 1, 1, 1, 0x10, 16, 0, 0, 0, 1, 0x80, 0x80, 0x80, 0x80, 1, 0, 0),
 		"an inbound identifier of 0":         append(header[:10:10], 1, 0, 0, 1, 0, 1, 1),
 	} {
 		if j, err := decodeJournal(b); err == nil {

@@ -20,8 +20,8 @@ type Message struct {
 	Properties mqttcodec.MessageProperties
 	// PublishedAt is when the broker (QoS 0) or the log (QoS 1 and 2) took it: message expiry counts from here.
 	PublishedAt time.Time
-	// Publisher is the client identifier of the publisher, set only when that client held a No Local
-	// subscription while publishing: the one case in which a receiver needs it. [MQTT-3.8.3-3]
+	// Publisher is the client identifier of the publisher, set only where a No Local subscription of that client may meet
+	// the message: it had one while publishing, or the message is retained. [MQTT-3.8.3-3]
 	Publisher string
 }
 

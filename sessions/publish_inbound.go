@@ -70,7 +70,7 @@ func (s *Session) onPublish(now time.Time, p *mqttcodec.Publish, dst []Effect) [
 	}
 	m := &Message{
 		Topic: p.Topic, Payload: p.Payload, QoS: p.QoS, Retain: p.Retain, Properties: p.Properties, PublishedAt: now,
-		Publisher: s.publisherTag(),
+		Publisher: s.publisherTag(p.Retain),
 	}
 	if reason, drop := s.publishRefusal(&s.identity, m); reason != mqttcodec.Success {
 		return s.refuse(now, p, reason, append(dst, Drop{Reason: drop, Count: 1}))
@@ -100,12 +100,18 @@ func (s *Session) onPublish(now time.Time, p *mqttcodec.Publish, dst []Effect) [
 // since the log is the one order of retained messages.
 func (s *Session) throughLog(m *Message) bool { return m.QoS > 0 || m.Retain || s.cfg.QueueQoS0 }
 
-// publisherTag marks messages while this client has a No Local subscription, and only then. [MQTT-3.8.3-3]
-func (s *Session) publisherTag() string {
-	if s.subs.noLocal > 0 {
+// publisherTag marks the messages that a No Local subscription of this client may meet: those published while there is
+// one, and the retained ones, which wait for subscriptions to come. [MQTT-3.8.3-3]
+func (s *Session) publisherTag(retain bool) string {
+	if retain || s.subs.noLocal > 0 {
 		return s.clientID
 	}
 	return ""
+}
+
+// unmarked reports whether a message without a mark is still on its way into the log.
+func (s *Session) unmarked() bool {
+	return slices.ContainsFunc(s.pending, func(e pendingPublish) bool { return e.message != nil && e.message.Publisher == "" })
 }
 
 // publishRefusal is why a client may not publish a message, and how that is counted, or Success.

@@ -219,7 +219,8 @@ func (s *Session) Step(now time.Time, in Input, dst []Effect) []Effect {
 	case Authenticated:
 		return s.onAuthenticated(now, in, dst)
 	case Persisted:
-		return s.onPersisted(now, in.Result, dst)
+		dst = s.onPersisted(now, in.Result, dst)
+		return s.continueSubscriptionWork(now, dst)
 	case RecordSaved:
 		return s.onRecordSaved(now, in.Result, dst)
 	case JournalSaved:

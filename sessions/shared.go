@@ -65,17 +65,6 @@ func (s *Session) sharedDelivery(sub *Subscription, e Entry) delivery {
 	return d
 }
 
-// identifiersOf are the subscription identifiers that an unfinished delivery goes out with again.
-func (s *Session) identifiersOf(o *outbound) []uint32 {
-	if o.share == "" {
-		return s.subs.identifiers(o.entry.Message.Topic)
-	}
-	if sub := s.subs.findShared(o.share); sub != nil && sub.Identifier > 0 {
-		return []uint32{sub.Identifier}
-	}
-	return nil
-}
-
 // settleShared ends a message, if it came by a shared subscription.
 func settleShared(share string, sequence uint64, dst []Effect) []Effect {
 	if share == "" {

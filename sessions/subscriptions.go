@@ -148,16 +148,6 @@ func (t *subscriptions) matching(topic string, visit func(*Subscription)) {
 	t.tree.Match(topic, visit)
 }
 
-// identifiers are the subscription identifiers that a message on a topic carries.
-func (t *subscriptions) identifiers(topic string) (ids []uint32) {
-	t.matching(topic, func(sub *Subscription) {
-		if sub.Identifier > 0 {
-			ids = append(ids, sub.Identifier)
-		}
-	})
-	return ids
-}
-
 // filters are those of the subscriptions that are not shared, shares those of the shared ones.
 func (t *subscriptions) filters() []string { return filtersOf(t.list) }
 func (t *subscriptions) shares() []string  { return filtersOf(t.shared) }
