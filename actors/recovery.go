@@ -72,6 +72,7 @@ func (b *Broker) readStorage(ctx context.Context) (found, error) {
 		return f, err
 	}
 	b.router = newRouter(b.storage.Log, &b.stats, retained, b.retainer, last, b.cfg.RingBytes)
+	b.router.queuesQoS0 = b.cfg.Sessions.QueueQoS0
 	if err := b.storage.Log.Scan(ctx, from, last.Sequence, b.rescan); err != nil {
 		return f, err
 	}

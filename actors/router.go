@@ -3,6 +3,7 @@ package actors
 import (
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"dunlin/sessions"
@@ -16,6 +17,10 @@ type router struct {
 	stats *Stats
 	// replaced is called when the log turns out to be another than it was. Set before the first deliver, and it must not block.
 	replaced func()
+	// queuesQoS0: messages at QoS 0 wait in the log for those who are behind. Else they are for those who are there.
+	queuesQoS0 bool
+	// handed is the sequence up to which everything was handed out and is in the mailboxes.
+	handed atomic.Uint64
 
 	// mu guards the fields below it. The log is handed out under the write lock; QoS 0 is routed under the read lock.
 	mu       sync.RWMutex
@@ -38,11 +43,13 @@ type headWaiter struct {
 }
 
 func newRouter(log sessions.Log, stats *Stats, retained *retainedIndex, retainer *retainer, head sessions.Position, ringBytes int) *router {
-	return &router{
+	r := &router{
 		log: log, stats: stats, retained: retained, retainer: retainer, head: head,
 		members: map[*member]struct{}{},
 		ring:    ring{after: head.Sequence, maxBytes: ringBytes},
 	}
+	r.handed.Store(head.Sequence)
+	return r
 }
 
 // add makes a session known; remove forgets it and its filters.
@@ -97,6 +104,7 @@ func (r *router) deliver(batch []sessions.Entry) {
 		r.touched[i] = nil
 	}
 	r.touched = r.touched[:0]
+	r.handed.Store(r.head.Sequence)
 	r.stats.logLag.Store(int64(now.Sub(r.head.Time)))
 	r.wakeWaiters()
 }
@@ -110,11 +118,12 @@ func (r *router) retain(e sessions.Entry) {
 	r.retainer.put(e)
 }
 
-// gather puts an entry into the batch of every live session that has a matching filter, once.
+// gather puts an entry into the batch of every session that has a matching filter, once: of every live one, or at QoS 0 of
+// every one that is there.
 func (r *router) gather(e sessions.Entry) {
 	r.matches = r.tree.MatchAppend(e.Message.Topic, r.matches[:0])
 	for _, m := range r.matches {
-		if !m.live || m.stamped == e.Sequence {
+		if m.stamped == e.Sequence || !m.live && (e.Message.QoS > 0 || r.queuesQoS0) {
 			continue
 		}
 		m.stamped = e.Sequence
@@ -128,17 +137,32 @@ func (r *router) gather(e sessions.Entry) {
 func (r *router) handOver(m *member) {
 	batch := m.batch
 	m.batch = nil
-	if !m.live {
+	if !m.reserve(len(batch), entryBytes(batch)) {
+		r.overrun(m, batch)
 		return
 	}
-	if !m.reserve(len(batch), entryBytes(batch)) {
+	if m.live {
+		m.handed.Store(batch[len(batch)-1].Sequence)
+	}
+	m.post(sessions.Delivered{Entries: batch})
+}
+
+// overrun stops the live feed of a session that is too far behind. What is at QoS 0 is lost to it.
+func (r *router) overrun(m *member, batch []sessions.Entry) {
+	lost := uint64(0)
+	for _, e := range batch {
+		if e.Message.QoS == 0 && !r.queuesQoS0 {
+			lost++
+		}
+	}
+	if lost > 0 {
+		r.stats.Dropped(sessions.DropSlowConsumer, lost)
+	}
+	if m.live {
 		m.live = false
 		m.handed.Store(unfed)
 		m.post(sessions.Overrun{})
-		return
 	}
-	m.handed.Store(batch[len(batch)-1].Sequence)
-	m.post(sessions.Delivered{Entries: batch})
 }
 
 func (r *router) wakeWaiters() {

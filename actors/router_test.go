@@ -94,6 +94,32 @@ func TestEntryReachesALiveSessionOnce(t *testing.T) {
 	}
 }
 
+// At QoS 0 the log is handed to those who are there, whether they are fed live or behind: what is routed past the log must
+// not overtake it. Unless it is queued for those who are behind. [MQTT-4.6.0-5]
+func TestQoS0ReachesThoseWhoAreBehind(t *testing.T) {
+	for _, queued := range []bool{false, true} {
+		r, _ := testRouter(1 << 20)
+		r.queuesQoS0 = queued
+		behind, gone := newFeed(r), newFeed(r)
+		for _, f := range []*feed{behind, gone} {
+			r.attach(f.member, []string{"a/#", "a/+"})
+		}
+		r.detach(gone.member)
+		zero := entry(2, "a/b")
+		zero.Message.QoS = 0
+		r.deliver([]sessions.Entry{entry(1, "a/b"), zero, entry(3, "a/b")})
+		if got, want := behind.sequences(), []uint64{2}; slices.Equal(got, want) == queued {
+			t.Errorf("queue_qos0 %v: a session that is behind got %v", queued, got)
+		}
+		if got := gone.take(); len(got) > 0 {
+			t.Errorf("a session without a client got %v", got)
+		}
+		if got := behind.member.handed.Load(); got != 0 {
+			t.Errorf("it counts as fed up to %d", got)
+		}
+	}
+}
+
 // chase follows the log through a router, by joining, leaving and reading at random, and notes what it sees of topic "a".
 func chase(t *testing.T, r *router, f *feed, random *rand.Rand, end uint64) (seen []uint64) {
 	looked, live := uint64(0), false

@@ -33,9 +33,10 @@ func (a *sessionActor) switchTo(id sessions.ConnectionID) {
 }
 
 func (a *sessionActor) onInbound(m *inbound) {
+	handed := a.broker.router.handed.Load()
 	for i, p := range m.packets {
 		pending := a.session.Pending()
-		a.step(sessions.PacketReceived{Connection: m.connection.id, Packet: p})
+		a.step(sessions.PacketReceived{Connection: m.connection.id, Packet: p, Handed: handed})
 		share := m.bytes / len(m.packets)
 		if i == 0 {
 			share += m.bytes % len(m.packets)

@@ -14,7 +14,7 @@ func TestRefusedConnectLeavesTheConnectionAlone(t *testing.T) {
 	connect := Connect{Connection: 1, Packet: &mqttcodec.Connect{Version: mqttcodec.V311, CleanStart: true, ClientID: "c"}}
 	s.Step(start, connect, nil)
 	for i := range maxStalled {
-		s.Step(start, PacketReceived{1, &mqttcodec.Publish{QoS: 1, PacketID: uint16(i + 1), Topic: "a"}}, nil)
+		s.Step(start, PacketReceived{Connection: 1, Packet: &mqttcodec.Publish{QoS: 1, PacketID: uint16(i + 1), Topic: "a"}}, nil)
 	}
 	s.Step(start, Persisted{Result{Token: 1, Err: fmt.Errorf("away: %w", ErrUnavailable)}}, nil)
 	connect.Connection = 2

@@ -136,15 +136,54 @@ func (s *Session) boundQueue(in Fetched) {
 	}
 }
 
+// passing reports whether a message goes to those who are there when the log is handed out, live or not, and to nobody
+// else: QoS 0 that is in the log only because it is retained.
+func (s *Session) passing(m *Message) bool { return m != nil && m.QoS == 0 && !s.cfg.QueueQoS0 }
+
+// pass takes a message as it comes, while the client is here.
+func (s *Session) pass(now time.Time, e Entry, dst []Effect) []Effect {
+	if s.mode == modeLive && e.Sequence > s.looked.Sequence {
+		s.looked = e.Position
+	}
+	if s.state != stateConnected || e.Sequence <= s.onlineSince {
+		return dst
+	}
+	if d, ok := s.match(e); ok {
+		dst = s.sendNow(now, d, dst)
+	}
+	return dst
+}
+
+// sendNow sends a message at QoS 0, which is not held back by the quota (4.9), behind what may go before it.
+func (s *Session) sendNow(now time.Time, d delivery, dst []Effect) []Effect {
+	if s.congested {
+		if s.renewRetained(d.entry) {
+			return dst
+		}
+		return append(dst, Drop{Reason: DropSlowConsumer, Count: 1})
+	}
+	s.supersede(d.entry.Message)
+	if len(s.backlog) > 0 {
+		dst = s.pump(now, dst)
+	}
+	dst, _ = s.deliver(now, d, dst)
+	return dst
+}
+
 // onDelivered takes live entries. What does not fit into the window and the backlog is left in the log: the session
 // then catches up, which costs no memory.
 func (s *Session) onDelivered(now time.Time, in Delivered, dst []Effect) []Effect {
+	for _, e := range in.Entries {
+		switch {
+		case s.passing(e.Message):
+			dst = s.pass(now, e, dst)
+		case s.mode == modeLive:
+			dst = s.look(now, e, dst)
+		}
+	}
 	if s.mode != modeLive {
 		s.missed = true
 		return dst
-	}
-	for _, e := range in.Entries {
-		dst = s.look(now, e, dst)
 	}
 	s.journalSoon()
 	dst = s.pump(now, dst)
@@ -156,6 +195,7 @@ func (s *Session) onDelivered(now time.Time, in Delivered, dst []Effect) []Effec
 
 // fallBehind turns a live session whose client is too slow into one that catches up.
 func (s *Session) fallBehind(dst []Effect) []Effect {
+	s.onlineSince = max(s.onlineSince, s.looked.Sequence) // at QoS 0 everything up to there was sent
 	s.looked = s.position()
 	s.clearBacklog()
 	s.mode = modeCatchingUp
@@ -180,7 +220,8 @@ func (s *Session) look(now time.Time, e Entry, dst []Effect) []Effect {
 		return dst
 	}
 	d.before = before
-	notQueued := d.qos == 0 && e.Sequence <= s.onlineSince && !s.cfg.QueueQoS0 // published while the client was away
+	// Published while the client was away, or sent as it came.
+	notQueued := d.qos == 0 && e.Sequence <= s.onlineSince && !s.cfg.QueueQoS0 || s.passing(e.Message)
 	if s.fetch.excess > 0 {
 		s.fetch.excess-- // those not queued were counted too
 		if !notQueued {
@@ -199,19 +240,10 @@ func (s *Session) look(now time.Time, e Entry, dst []Effect) []Effect {
 	} else {
 		f.bounded = false
 	}
-	if e.Message.Retain {
-		s.supersede(e.Message.Topic)
-	}
 	if d.qos == 0 && !s.cfg.QueueQoS0 {
-		if s.congested {
-			return append(dst, Drop{Reason: DropSlowConsumer, Count: 1})
-		}
-		if len(s.backlog) > 0 {
-			dst = s.pump(now, dst) // what may go before it does
-		}
-		dst, _ = s.deliver(now, d, dst) // not held back by the quota (4.9)
-		return dst
+		return s.sendNow(now, d, dst)
 	}
+	s.supersede(e.Message)
 	s.backlog = append(s.backlog, d)
 	s.backlogBytes += d.size()
 	return dst
@@ -237,10 +269,28 @@ func (s *Session) onRouted(now time.Time, in Routed, dst []Effect) []Effect {
 
 // supersede takes back a retained message that waits to be sent, since a newer one of its topic is delivered live: never
 // stale after newer.
-func (s *Session) supersede(topic string) {
-	if len(s.retained) > 0 {
-		s.retained = slices.DeleteFunc(s.retained, func(d delivery) bool { return d.entry.Message.Topic == topic })
+func (s *Session) supersede(m *Message) {
+	if m.Retain && len(s.retained) > 0 {
+		s.retained = slices.DeleteFunc(s.retained, func(d delivery) bool { return d.entry.Message.Topic == m.Topic })
 	}
+}
+
+// renewRetained puts a newer retained message, which cannot be delivered live, in the place of the one that waits to be
+// sent. It returns false when none does, or the newer one only removes it.
+func (s *Session) renewRetained(e Entry) (renewed bool) {
+	if !e.Message.Retain {
+		return false
+	}
+	if len(e.Message.Payload) == 0 {
+		s.supersede(e.Message)
+		return false
+	}
+	for i := range s.retained {
+		if d := &s.retained[i]; d.entry.Message.Topic == e.Message.Topic {
+			d.entry, d.qos, renewed = e, 0, true
+		}
+	}
+	return renewed
 }
 
 // match decides whether and how a message is for this client: one copy, at the highest QoS that a matching subscription

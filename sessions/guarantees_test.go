@@ -107,7 +107,8 @@ func (w *world) actions() []action {
 		{"others publish", 3, always, func() {
 			for range w.number(1, 4) {
 				topic := w.topic()
-				w.publish(topic, mqttcodec.QoS(w.number(1, 2)), w.number(0, 4) == 0 || topic[0] == 'd')
+				qos, retain := mqttcodec.QoS(w.number(0, 2)), w.number(0, 4) == 0 || topic[0] == 'd'
+				w.publish(topic, qos, retain || qos == 0)
 			}
 		}},
 		{"others publish at QoS 0", 1, always, func() { r.route(&Message{Topic: w.topic(), Payload: c.payload()}) }},

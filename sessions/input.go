@@ -33,6 +33,8 @@ type Connect struct {
 type PacketReceived struct {
 	Connection ConnectionID
 	Packet     mqttcodec.Packet
+	// Handed is the sequence up to which the log was handed out on this node.
+	Handed uint64
 }
 
 // ConnectionLost: the network connection ended, or has to: Err, if it is a *mqttcodec.ProtocolError, is then told to the client.

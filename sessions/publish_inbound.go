@@ -78,7 +78,7 @@ func (s *Session) onPublish(now time.Time, p *mqttcodec.Publish, dst []Effect) [
 	entry := pendingPublish{connection: s.connection, packetID: p.PacketID, message: m}
 	switch p.QoS {
 	case 0:
-		if !s.throughLog(m) {
+		if !s.throughLog(m) && !s.trails(m.Topic) {
 			return append(dst, Route{Message: m})
 		}
 		entry.kind = pendingUnanswered
@@ -175,6 +175,9 @@ func (s *Session) repeated(id uint16, in *inboundMessage, dst []Effect) []Effect
 // persist puts a message on its way into the log.
 func (s *Session) persist(e pendingPublish, dst []Effect) []Effect {
 	e.token = s.nextToken()
+	if e.kind == pendingUnanswered {
+		s.leaveTrail(e)
+	}
 	e.asked = !s.stalled
 	s.pending = append(s.pending, e)
 	if !e.asked {
@@ -192,6 +195,7 @@ func (s *Session) onPersisted(now time.Time, r Result, dst []Effect) []Effect {
 	}
 	e := &s.pending[i]
 	e.asked = false
+	s.trailResult(r)
 	switch {
 	case r.Err == nil:
 		e.done, e.err = true, nil

@@ -131,7 +131,9 @@ func (sc *script) input(a args) bool {
 	// packet PUBLISH id=1 qos=1 topic=a/b payload=x
 	// packet PUBACK id=1 connection=1
 	case "packet":
-		sc.step(PacketReceived{Connection: ConnectionID(a.uint64("connection", uint64(sc.connection))), Packet: sc.packet(a)})
+		sc.step(PacketReceived{
+			Connection: ConnectionID(a.uint64("connection", uint64(sc.connection))), Packet: sc.packet(a), Handed: sc.store.handed,
+		})
 	// connection-lost
 	// connection-lost reason=0x81
 	case "connection-lost":

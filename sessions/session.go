@@ -88,6 +88,8 @@ type Session struct {
 	// pending are the messages handed to Persist, in order, until their results are in.
 	pending   []pendingPublish
 	lastToken uint64
+	// trail are those at QoS 0, in order, until they are known to be handed out.
+	trail []trailing
 	// stalled: a result was a failure that may be passing. New messages wait until those before them are stored.
 	stalled bool
 
@@ -213,6 +215,7 @@ func (s *Session) Step(now time.Time, in Input, dst []Effect) []Effect {
 			return dst // of a connection that is over
 		}
 		s.lastHeard = now
+		s.endTrail(in.Handed)
 		return s.onPacket(now, in.Packet, dst)
 	case ConnectionLost:
 		return s.onConnectionLost(now, in, dst)

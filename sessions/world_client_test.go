@@ -92,6 +92,7 @@ func (c *modelClient) id() uint16 {
 func (c *modelClient) connect() {
 	c.connections++
 	c.connection, c.answered, c.wire, c.replies = c.connections, false, nil, nil
+	c.newest, c.owed = map[string]uint64{}, nil
 	p := &mqttcodec.Connect{Version: mqttcodec.V5, ClientID: "c"}
 	if rapid.IntRange(0, 3).Draw(c.w.t, "version") == 0 {
 		p.Version = mqttcodec.V311
@@ -117,7 +118,7 @@ func (c *modelClient) connect() {
 }
 
 func (c *modelClient) send(p mqttcodec.Packet) {
-	c.w.post(PacketReceived{Connection: c.connection, Packet: p})
+	c.w.post(PacketReceived{Connection: c.connection, Packet: p, Handed: c.w.router.head})
 }
 
 // publish starts a message of the client's own.
@@ -277,6 +278,9 @@ func (c *modelClient) deliver(p *mqttcodec.Publish) {
 		return // for a new subscription: one more copy
 	}
 	c.deliveries[payload]++
+	if p.QoS == 0 && c.deliveries[payload] > max(1, len(c.w.sequences(payload))) { // [MQTT-4.3.1-1]
+		c.w.t.Fatalf("%s comes again at QoS 0", payload)
+	}
 	if p.QoS == 2 && c.deliveries[payload] > 1 {
 		c.w.t.Fatalf("%s comes twice at QoS 2", payload)
 	}

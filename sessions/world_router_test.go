@@ -57,7 +57,12 @@ func (r *modelRouter) deliver(n int) {
 		}
 	}
 	r.w.store.handed = r.head
-	if len(batch) > 0 && r.live {
+	if !r.live { // at QoS 0 it is for those who are there
+		batch = slices.DeleteFunc(batch, func(e Entry) bool { return e.Message.QoS > 0 || r.w.cfg.QueueQoS0 })
+		if len(batch) > 0 {
+			r.w.post(Delivered{Entries: batch})
+		}
+	} else if len(batch) > 0 {
 		if len(r.w.mailbox) > modelMaxBehind && !r.w.calm {
 			r.live = false
 			r.w.node.cursor.handed = unfed
