@@ -44,6 +44,8 @@ type connection struct {
 	// answered: CONNACK is on its way, so the connect timeout is over.
 	answered atomic.Bool
 	closing  atomic.Bool
+	// pipelined: the client sent more behind CONNECT, which is carried out also when it has gone meanwhile.
+	pipelined atomic.Bool
 
 	// Owned by the connection actor.
 	buffer    *[]byte

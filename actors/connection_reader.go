@@ -173,6 +173,7 @@ func (r *packetReader) decode(end int) error {
 		rest = rest[n:]
 	}
 	if len(packets) > 0 {
+		c.pipelined.Store(true)
 		c.inflow.add(len(packets), end)
 		c.broker.stats.packetsReceived.Add(uint64(len(packets)))
 		c.session.Load().post(&inbound{connection: c, packets: packets, bytes: end})

@@ -12,8 +12,8 @@ type credit struct {
 
 func (a *sessionActor) onAttach(m *attach) {
 	a.handled++
-	if m.connection.closing.Load() {
-		return
+	if m.connection.closing.Load() && !m.connection.pipelined.Load() {
+		return // nobody waits for it
 	}
 	a.next = m.connection
 	a.step(sessions.Connect{

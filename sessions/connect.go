@@ -127,13 +127,16 @@ func (s *Session) accept(now time.Time, dst []Effect) []Effect {
 	}
 	dst = s.resumeInflight(dst)
 	dst = s.resumeFeed(dst)
-	held := s.held
-	s.held = nil
+	held, lost := s.held, s.lost
+	s.held, s.lost = nil, nil
 	for _, p := range held {
 		if s.connection == 0 {
 			break
 		}
 		dst = s.onPacket(now, p, dst)
+	}
+	if lost != nil {
+		dst = s.onConnectionLost(now, *lost, dst)
 	}
 	return dst
 }

@@ -55,6 +55,10 @@ func (s *Session) onConnectionLost(now time.Time, in ConnectionLost, dst []Effec
 	if in.Connection != s.connection || in.Connection == 0 {
 		return dst
 	}
+	if s.state == stateConnecting && len(s.held) > 0 {
+		s.lost = &in // a client need not wait for CONNACK, nor for anything else
+		return dst
+	}
 	if dst = s.publishWaiting(now, dst); s.connection == 0 {
 		return dst
 	}

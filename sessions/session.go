@@ -123,7 +123,9 @@ type connectionState struct {
 	clientMaxPacket  uint32
 	congested        bool
 	onlineSince      uint64
+	// held are the packets that came before CONNACK was due, lost the end of the connection if it came behind them.
 	held             []mqttcodec.Packet
+	lost             *ConnectionLost
 	quotaUsed        int
 	inboundUsed      int
 	answers          []answer
