@@ -129,7 +129,9 @@ func (s *inboxes) collect(ctx context.Context, timeout time.Duration, subject st
 		s.give(in, true)
 		return nil
 	}
-	if in.sub.Drain() == nil {
+	if !s.nc.IsConnected() {
+		_ = in.sub.Unsubscribe() // fails only when the connection is closed, and the subscription with it
+	} else if in.sub.Drain() == nil {
 		_ = s.nc.FlushTimeout(s.timeout) // the server sends nothing after its answer; without one the rest is lost
 	}
 	for {

@@ -60,6 +60,12 @@ func TestTenThousandSessions(t *testing.T) {
 		t.Errorf("fetched %d", len(got))
 	}
 
+	// Those of shared subscriptions are found among them.
+	jetstreamtest.OpenShared(t, s.Shared(), "$share/g/a")
+	if err := s.Shared().Each(ctx, func(share string) { visited++ }); err != nil || visited != records+1 {
+		t.Errorf("visited %d shared queues, %v", visited-records, err)
+	}
+
 	begin = time.Now()
 	n.Stop()
 	if took := time.Since(begin); took > 5*time.Second {

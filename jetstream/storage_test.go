@@ -89,6 +89,8 @@ func TestSenselessConfigIsRefused(t *testing.T) {
 		"age":      func(c *jetstream.Config) { c.MaxAge = -1 },
 		"window":   func(c *jetstream.Config) { c.Window = 0 },
 		"ack":      func(c *jetstream.Config) { c.AckTimeout = 0 },
+		"renew":    func(c *jetstream.Config) { c.RenewWithin = 0 },
+		"group":    func(c *jetstream.Config) { c.Names.GroupPrefix = "a.b" },
 		"beat":     func(c *jetstream.Config) { c.Heartbeat = 0 },
 		"logger":   func(c *jetstream.Config) { c.Logger = nil },
 		"lifetime": func(c *jetstream.Config) { c.TombstoneTTL = 0 },
