@@ -225,3 +225,57 @@ func BenchmarkOpenQueue(b *testing.B) {
 		}
 	})
 }
+
+// BenchmarkTake takes and settles what comes into a shared queue, in batches: from the end of the log, as members that keep
+// up do, and from a log of 20,000 messages under 1,000 topics that lie behind.
+func BenchmarkTake(b *testing.B) {
+	for name, c := range map[string]struct{ batch, topics, behind int }{
+		"1":              {1, 1000, 1},
+		"32":             {32, 1000, 32},
+		"256":            {256, 1000, 256},
+		"BehindOneTopic": {256, 1, 20_000},
+		"BehindTree":     {256, 1000, 20_000},
+	} {
+		b.Run(name, func(b *testing.B) { benchmarkTake(b, c.batch, c.topics, c.behind) })
+	}
+}
+
+func benchmarkTake(b *testing.B, batch, topics, behind int) {
+	_, s := newStorage(b)
+	q := jetstreamtest.OpenShared(b, s.Shared(), "$share/group/bench/#")
+	messages := benchmarkMessage(false)[:topics]
+	sequences := make([]uint64, 0, batch)
+	take := func(n int) {
+		for n > 0 {
+			entries, err := q.Take(context.Background(), min(batch, n), 4<<20)
+			if err != nil || len(entries) == 0 {
+				b.Fatal(err, n)
+			}
+			sequences = sequences[:0]
+			for _, e := range entries {
+				sequences = append(sequences, e.Sequence)
+			}
+			q.Settle(sequences...)
+			n -= len(entries)
+		}
+	}
+	b.ReportAllocs()
+	b.ResetTimer()
+	var cpu float64
+	for done := 0; done < b.N; {
+		n := min(behind, b.N-done)
+		sink := newCountingSink(n)
+		b.StopTimer()
+		for i := range n {
+			s.Log().Append(messages[(done+i)%topics], "", sink, 0)
+		}
+		sink.wait(b)
+		before := cpuMicros(b)
+		b.StartTimer()
+		take(n)
+		cpu += cpuMicros(b) - before
+		done += n
+	}
+	b.StopTimer()
+	b.ReportMetric(cpu/float64(b.N), "cpu-us/op")
+}
