@@ -134,8 +134,7 @@ func TestWhoFailsDisturbsNobody(t *testing.T) {
 		if now := string(storage.Record("c")); now != record {
 			t.Errorf("the record was %s and is %s", record, now)
 		}
-		alice.publish1("hers", "1")
-		alice.takeAll("1")
+		alice.echo("hers", "1")
 		if p := watcher.take1(); p.Topic != "hers" {
 			t.Errorf("a message came on %q", p.Topic)
 		}
@@ -227,8 +226,7 @@ func TestSessionBelongsToItsPrincipal(t *testing.T) {
 			}
 		}
 		refused()
-		alice.publish1("hers", "1")
-		alice.takeAll("1")
+		alice.echo("hers", "1")
 		elapse(time.Second) // it is journaled that she has it
 		b = startOnPipes(t, b.crash(), "boot 2", authenticatedBy(alicesPassword()))
 		refused()
