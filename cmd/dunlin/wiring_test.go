@@ -113,3 +113,9 @@ func TestPartsStopInReverseOrderWhateverFails(t *testing.T) {
 		t.Errorf("stopped in the order %v", order)
 	}
 }
+
+func TestConnectRateReachesTheBroker(t *testing.T) {
+	if got := brokerConfig(testConfig(t, override{"limits.connect_rate", "7", "test"})).ConnectRate; got != 7 {
+		t.Errorf("connect rate is %d", got)
+	}
+}
