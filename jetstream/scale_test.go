@@ -62,7 +62,7 @@ func TestTenThousandSessions(t *testing.T) {
 
 	// Those of shared subscriptions are found among them.
 	jetstreamtest.OpenShared(t, s.Shared(), "$share/g/a")
-	if err := s.Shared().Each(ctx, func(share string) { visited++ }); err != nil || visited != records+1 {
+	if err := s.Shared().Each(ctx, func(string) { visited++ }); err != nil || visited != records+1 {
 		t.Errorf("visited %d shared queues, %v", visited-records, err)
 	}
 

@@ -82,7 +82,7 @@ func (s *Storage) Retained() *RetainedStore { return s.retained }
 // Stats count what storage passed over.
 func (s *Storage) Stats() *Stats { return s.stats }
 
-// Close fails the writes that are unanswered and returns when all sinks were told. End every Tail before.
+// Close fails the writes that are unanswered and returns when all sinks were told. End every Tail and Take before.
 func (s *Storage) Close() {
 	s.messages.close()
 	s.state.close()
