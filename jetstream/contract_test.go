@@ -26,7 +26,7 @@ func TestSharedContract(t *testing.T) {
 	jetstreamtest.SharedContract(t, func(t *testing.T, waits bool, test func(*testing.T, jetstreamtest.SharedStorage)) {
 		c := testConfig()
 		if waits {
-			c.RenewWithin = time.Second
+			c.RenewWithin = 2 * time.Second
 		}
 		s := openStorage(t, jetstreamtest.StartNATS(t), c)
 		test(t, jetstreamtest.SharedStorage{Log: s.Log(), Queues: s.Shared(), RenewWithin: c.RenewWithin})
