@@ -162,7 +162,7 @@ func (s *Session) sendNow(now time.Time, d delivery, dst []Effect) []Effect {
 		}
 		return append(dst, Drop{Reason: DropSlowConsumer, Count: 1})
 	}
-	s.supersede(d.entry.Message)
+	s.supersede(d.entry)
 	if len(s.backlog) > 0 {
 		dst = s.pump(now, dst)
 	}
@@ -243,7 +243,7 @@ func (s *Session) look(now time.Time, e Entry, dst []Effect) []Effect {
 	if d.qos == 0 && !s.cfg.QueueQoS0 {
 		return s.sendNow(now, d, dst)
 	}
-	s.supersede(e.Message)
+	s.supersede(e)
 	s.backlog = append(s.backlog, d)
 	s.backlogBytes += d.size()
 	return dst
@@ -269,9 +269,11 @@ func (s *Session) onRouted(now time.Time, in Routed, dst []Effect) []Effect {
 
 // supersede takes back a retained message that waits to be sent, since a newer one of its topic is delivered live: never
 // stale after newer.
-func (s *Session) supersede(m *Message) {
-	if m.Retain && len(s.retained) > 0 {
-		s.retained = slices.DeleteFunc(s.retained, func(d delivery) bool { return d.entry.Message.Topic == m.Topic })
+func (s *Session) supersede(e Entry) {
+	if e.Message.Retain && len(s.retained) > 0 {
+		s.retained = slices.DeleteFunc(s.retained, func(d delivery) bool {
+			return d.entry.Message.Topic == e.Message.Topic && !d.entry.Time.After(e.Time)
+		})
 	}
 }
 
@@ -282,7 +284,7 @@ func (s *Session) renewRetained(e Entry) (renewed bool) {
 		return false
 	}
 	if len(e.Message.Payload) == 0 {
-		s.supersede(e.Message)
+		s.supersede(e)
 		return false
 	}
 	for i := range s.retained {

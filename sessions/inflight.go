@@ -125,15 +125,10 @@ func (s *Session) pump(now time.Time, dst []Effect) []Effect {
 	if !none || s.loading != 0 || s.subscriptionWork.holds() {
 		return s.fetchMore(now, dst)
 	}
-	for len(s.retained) > 0 && s.connection != 0 {
-		var taken bool
-		if dst, taken = s.deliver(now, s.retained[0], dst); !taken {
-			return s.fetchMore(now, dst)
-		}
-		s.retained[0] = delivery{}
-		s.retained = s.retained[1:]
+	dst, room := s.sendRetained(now, dst)
+	if !room {
+		return s.fetchMore(now, dst)
 	}
-	s.retained = nil
 	for len(s.shared) > 0 {
 		var taken bool
 		if dst, taken = s.deliver(now, s.shared[0], dst); !taken {
@@ -153,7 +148,26 @@ func (s *Session) pump(now time.Time, dst []Effect) []Effect {
 		s.backlog = s.backlog[1:]
 	}
 	s.clearBacklog()
+	dst, _ = s.sendRetained(now, dst)
 	return s.fetchMore(now, dst)
+}
+
+// sendRetained sends the retained messages that wait, up to the session's place in the log: what was published before them
+// comes first, so that none is followed by an older one. It reports whether the window has room for more.
+func (s *Session) sendRetained(now time.Time, dst []Effect) (_ []Effect, room bool) {
+	current := s.mode == modeLive && len(s.backlog) == 0
+	for len(s.retained) > 0 && (current || s.retained[0].entry.Sequence <= s.position().Sequence) {
+		var taken bool
+		if dst, taken = s.deliver(now, s.retained[0], dst); !taken {
+			return dst, false
+		}
+		s.retained[0] = delivery{}
+		s.retained = s.retained[1:]
+	}
+	if len(s.retained) == 0 {
+		s.retained = nil
+	}
+	return dst, true
 }
 
 // sendAssigned sends the messages that have an identifier, in order, as far as journal, quota and loading allow. It

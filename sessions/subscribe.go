@@ -1,6 +1,7 @@
 package sessions
 
 import (
+	"cmp"
 	"errors"
 	"slices"
 	"strings"
@@ -239,6 +240,7 @@ func (s *Session) queueRetained(r mqttcodec.SubscriptionRequest, identifier uint
 	if len(entries) > 0 && len(s.retained) > 0 { // subscribed again before it got them all
 		s.retained = slices.DeleteFunc(s.retained, func(d delivery) bool { return d.filter == r.Filter })
 	}
+	ahead := false
 	for _, e := range entries {
 		if r.Options.NoLocal && e.Message.Publisher == s.clientID {
 			continue
@@ -248,6 +250,10 @@ func (s *Session) queueRetained(r mqttcodec.SubscriptionRequest, identifier uint
 			d.identifiers = []uint32{identifier}
 		}
 		s.retained = append(s.retained, d)
+		ahead = ahead || e.Sequence > s.position().Sequence
+	}
+	if ahead { // those wait until the session is there
+		slices.SortStableFunc(s.retained, func(a, b delivery) int { return cmp.Compare(a.entry.Sequence, b.entry.Sequence) })
 	}
 }
 
