@@ -29,6 +29,7 @@ func naiveMatch(filter, topic string) bool {
 	return matchesByLevels(strings.Split(filter, "/"), strings.Split(topic, "/"))
 }
 
+// [MQTT-4.7.1-1] [MQTT-4.7.1-2] [MQTT-4.7.2-1] [case 120] [case 121]
 func TestFilterTreeMatchesAsTheStandardSays(t *testing.T) {
 	cases := []struct {
 		filter, topic string
