@@ -42,6 +42,7 @@ type Broker struct {
 
 	system    *actor.ActorSystem
 	guardian  actor.SupervisorStrategy
+	workers   workers
 	wheel     *timerWheel
 	turns     *journalTurns
 	rates     *connectRates
@@ -184,6 +185,7 @@ func (b *Broker) Shutdown(ctx context.Context) error {
 	b.turns.stop()
 	b.wheel.Stop()
 	b.system.Shutdown()
+	b.workers.close()
 	return errors.Join(err, b.Err())
 }
 

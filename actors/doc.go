@@ -13,7 +13,7 @@
 // identifier. The router owns the subscription tree, the retained messages and the end of the log, and hands the log out
 // in its order.
 //
-// Goroutines, beside one for each actor that has something to do:
+// Goroutines, beside one for each actor that has something to do, which goes on with another actor (workers.go):
 //
 //	goroutine          started by        stopped by               blocks on                owns
 //	accept             Start             Shutdown (listener)      Accept                   -
