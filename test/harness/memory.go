@@ -9,7 +9,12 @@ import (
 )
 
 // RSS is the resident memory of the broker's process in bytes. It works where there is /proc.
-func (b *Broker) RSS() (int64, error) {
+func (b *Broker) RSS() (int64, error) { return b.memory("VmRSS:") }
+
+// Reserved is the memory that the broker's process has reserved, in bytes, whether it has used it or not.
+func (b *Broker) Reserved() (int64, error) { return b.memory("VmSize:") }
+
+func (b *Broker) memory(which string) (int64, error) {
 	f, err := os.Open(fmt.Sprintf("/proc/%d/status", b.process.cmd.Process.Pid))
 	if err != nil {
 		return 0, err
@@ -17,10 +22,10 @@ func (b *Broker) RSS() (int64, error) {
 	defer f.Close()
 	lines := bufio.NewScanner(f)
 	for lines.Scan() {
-		if rest, found := strings.CutPrefix(lines.Text(), "VmRSS:"); found {
+		if rest, found := strings.CutPrefix(lines.Text(), which); found {
 			kib, err := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
 			return kib << 10, err
 		}
 	}
-	return 0, fmt.Errorf("no VmRSS in %s", f.Name())
+	return 0, fmt.Errorf("no %s in %s", which, f.Name())
 }
