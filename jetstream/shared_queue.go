@@ -146,6 +146,10 @@ type SharedQueue struct {
 	// mu is held while the server is told of one Return, so that Take sees all of it or nothing.
 	mu      sync.Mutex
 	returns uint64 // guarded by mu: calls of Return
+	// highest is the highest sequence that was returned since nothing was left of the returns before. unsorted: a lower one
+	// was returned after it. Guarded by mu.
+	highest  uint64
+	unsorted bool
 	// The server has noticed the first confirmed returns, and nothing is left of the first drained. Owned by Take.
 	confirmed, drained uint64
 	// disordered: what was returned may wait in another order than that of the log. Owned by Take.
@@ -168,21 +172,20 @@ func (u *SharedQueue) Settle(sequences ...uint64) { u.acknowledge(nil, sequences
 // Renew implements sessions.SharedQueue.
 func (u *SharedQueue) Renew(sequences ...uint64) { u.acknowledge(ackRenew, sequences) }
 
-// Return implements sessions.SharedQueue. The server keeps the order in which it is told, so that is log order.
+// Return implements sessions.SharedQueue.
 func (u *SharedQueue) Return(sequences ...uint64) {
-	if !slices.IsSorted(sequences) {
+	if len(sequences) == 0 {
+		return
+	}
+	if !slices.IsSorted(sequences) { // the server keeps the order in which it is told
 		sequences = slices.Sorted(slices.Values(sequences))
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	u.unsorted = u.unsorted || sequences[0] < u.highest
+	u.highest = max(u.highest, sequences[len(sequences)-1])
 	u.acknowledge(ackReturn, sequences)
 	u.returns++
-}
-
-func (u *SharedQueue) countReturns() uint64 {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	return u.returns
 }
 
 // acknowledge tells the server something about messages. What it is told of messages that are not taken it passes over.

@@ -35,10 +35,7 @@ func (u *SharedQueue) Take(ctx context.Context, most, maxBytes int) ([]sessions.
 			u.disordered = true // what was under way when it failed is back before these
 			return nil, err
 		}
-		if u.countReturns() == returns {
-			if len(p.fresh) > 0 || p.exhausted {
-				u.drained = returns
-			}
+		if u.undisturbed(returns, len(p.fresh) > 0 || p.exhausted) {
 			return p.entries(), nil
 		}
 		// Messages were returned meanwhile, and what is fresh has overtaken them: it goes behind.
@@ -50,11 +47,28 @@ func (u *SharedQueue) Take(ctx context.Context, most, maxBytes int) ([]sessions.
 	}
 }
 
+// undisturbed reports whether nothing was returned since there were so many returns. drained: then nothing is left of them.
+func (u *SharedQueue) undisturbed(returns uint64, drained bool) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.returns != returns {
+		return false
+	}
+	if drained {
+		u.drained, u.highest, u.unsorted = returns, 0, false
+	}
+	return true
+}
+
 // prepare makes sure that the server knows of all that was returned, and has it in the order of the log. It returns how
 // many returns that were.
 func (u *SharedQueue) prepare(ctx context.Context, maxBytes int) (returns uint64, err error) {
 	for {
-		if returns = u.countReturns(); returns != u.confirmed {
+		u.mu.Lock()
+		returns = u.returns
+		u.disordered, u.unsorted = u.disordered || u.unsorted, false
+		u.mu.Unlock()
+		if returns != u.confirmed {
 			if err := u.awaitAcknowledged(ctx); err != nil {
 				return returns, err
 			}
@@ -69,11 +83,17 @@ func (u *SharedQueue) prepare(ctx context.Context, maxBytes int) (returns uint64
 	}
 }
 
-// reorder takes out all that was returned and returns it in order. The server puts a message that it could not deliver
-// after all behind the others: when the request turned out to have ended, or to allow no message of that size.
+// reorder takes out all that was returned and returns it in order. The server has it in the order in which it came back,
+// and puts a message that it could not deliver after all behind the others: when the request turned out to have ended, or
+// to allow no message of that size.
 func (u *SharedQueue) reorder(ctx context.Context, maxBytes int, returns uint64) error {
 	var out []uint64
-	defer func() { u.Return(out...) }()
+	defer func() {
+		u.mu.Lock()
+		u.highest = 0
+		u.mu.Unlock()
+		u.Return(out...)
+	}()
 	for {
 		p, err := u.pull(ctx, maxAnswers, maxBytes, 0)
 		out = append(out, p.sequences()...)
@@ -81,7 +101,7 @@ func (u *SharedQueue) reorder(ctx context.Context, maxBytes int, returns uint64)
 			return err
 		}
 		if len(p.fresh) > 0 || p.received == 0 {
-			u.disordered = u.countReturns() != returns
+			u.disordered = !u.undisturbed(returns, false)
 			return nil
 		}
 	}
@@ -91,8 +111,8 @@ func (u *SharedQueue) reorder(ctx context.Context, maxBytes int, returns uint64)
 //
 // While there may be returned messages it is asked for as many as cannot be too large together; see reorder.
 func (u *SharedQueue) pull(ctx context.Context, most, maxBytes int, wait time.Duration) (*sharedPull, error) {
-	p := &sharedPull{queue: u, batch: min(most, maxAnswers), left: max(maxBytes, 1), bounded: u.drained == u.countReturns()}
-	if !p.bounded {
+	p := &sharedPull{queue: u, batch: min(most, maxAnswers), left: max(maxBytes, 1)}
+	if p.bounded = u.undisturbed(u.drained, false); !p.bounded {
 		p.batch = max(1, min(p.batch, maxBytes/u.largest))
 	}
 	began := time.Now()

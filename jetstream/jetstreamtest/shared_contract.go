@@ -175,7 +175,9 @@ func testSharedReturned(t *testing.T, s SharedStorage) {
 		for i := first + 40; i > first; i -= 2 {
 			returned = append(returned, i)
 		}
-		q.Return(returned...)
+		for some := range slices.Chunk(returned, 3) { // from the highest to the lowest
+			q.Return(some...)
+		}
 		slices.Sort(returned)
 		want(t, "taken", TakeShared(t, q, 70, batch), append(returned, count(first+50, last)...))
 		q.Settle(count(first, last)...)
