@@ -342,7 +342,20 @@ func (s *Session) onPubrec(now time.Time, p *mqttcodec.Pubrec, dst []Effect) []E
 	o.entry.Message, o.identifiers = nil, nil // never sent again
 	o.journaled = s.journalNow()
 	s.sendWhen(false, o.journaled, p.PacketID, &mqttcodec.Pubrel{PacketID: p.PacketID})
+	s.moveReleased(i)
 	return dst
+}
+
+// moveReleased puts a delivery whose PUBREC has come behind those whose PUBREC came before, ahead of all others: PUBRELs are
+// sent again in the order of the PUBRECs [MQTT-4.6.0-4], the other messages in that of their first sending [MQTT-4.6.0-1].
+func (s *Session) moveReleased(i int) {
+	first := i
+	for first > 0 && s.inflight[first-1].state < pubrecSeen {
+		first--
+	}
+	o := s.inflight[i]
+	copy(s.inflight[first+1:i+1], s.inflight[first:i])
+	s.inflight[first] = o
 }
 
 // pubrelSent notes that a PUBREL which waited for the journal is on the wire.

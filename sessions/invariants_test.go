@@ -54,7 +54,7 @@ func checkStates(t failer, s *Session) {
 func checkOutbound(t failer, s *Session) {
 	t.Helper()
 	seen := map[uint16]bool{}
-	counted, assigned := 0, false
+	counted, assigned, unreleased := 0, false, false
 	last := uint64(0)
 	for i := range s.inflight {
 		o := &s.inflight[i]
@@ -77,11 +77,17 @@ func checkOutbound(t failer, s *Session) {
 		if o.share != "" && o.qos != 1 { // [MQTT-4.8.2-3]
 			t.Fatalf("delivery %d of a shared subscription at QoS %d", o.packetID, o.qos)
 		}
+		if o.state >= pubrecSeen && unreleased {
+			t.Fatalf("delivery %d was released and stands behind one that was not", o.packetID)
+		}
+		unreleased = unreleased || o.state < pubrecSeen
 		if !o.retained && o.share == "" {
-			if o.entry.Sequence <= last || o.entry.Sequence > s.position().Sequence {
+			if unreleased && o.entry.Sequence <= last || o.entry.Sequence > s.position().Sequence {
 				t.Fatalf("delivery of %d after %d at position %d", o.entry.Sequence, last, s.position().Sequence)
 			}
-			last = o.entry.Sequence
+			if unreleased {
+				last = o.entry.Sequence
+			}
 		}
 		if o.journaled > max(s.journal.durable, s.journal.wanted) {
 			t.Fatalf("delivery %d waits for version %d of the journal; %d is wanted", o.packetID, o.journaled, s.journal.wanted)
