@@ -288,6 +288,9 @@ func (s *Session) answerPublish(now time.Time, e pendingPublish, dst []Effect) [
 	}
 	if e.reason.Failed() && e.err != nil {
 		dst = append(dst, Drop{Reason: DropNotStored, Count: 1})
+		if e.kind == pendingPubrec && e.generation == s.generation {
+			s.generation-- // no message has it, and after a crash the next one would not be known to have another
+		}
 		if here && s.version != mqttcodec.V5 && e.kind != pendingUnanswered {
 			if in := s.inbound[e.packetID]; e.kind == pendingPubrec && in != nil && in.generation == e.generation {
 				s.forgetInbound(e.packetID, in) // it comes again on the next connection

@@ -124,9 +124,17 @@ func (s *Session) recoverIDs(ids []string) {
 		}
 		s.recoverInbound(uint16(pid), gen, known)
 	}
+	var unstored []uint64
 	for id, in := range s.inbound {
 		if !in.stored {
-			delete(s.inbound, id) // it never reached the log: the client sends it again
+			delete(s.inbound, id) // it did not reach the log: the client sends it again
+			unstored = append(unstored, in.generation)
+		}
+	}
+	// They come again in their order, and get the generations that they had: one that is stored late after all is known by it.
+	for _, generation := range slices.Backward(slices.Sorted(slices.Values(unstored))) {
+		if generation == s.generation {
+			s.generation--
 		}
 	}
 }
