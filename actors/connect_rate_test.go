@@ -17,12 +17,11 @@ func TestFlappingClientIsHeldBack(t *testing.T) {
 		c := b.connected("c")
 		c.subscribe(1, "a")
 		for range b.cfg.ConnectRate*connectBurst - 1 {
-			next, present := b.resumed("c")
-			if !present {
+			c.close()
+			var present bool
+			if c, present = b.resumed("c"); !present {
 				t.Fatal("the session is gone")
 			}
-			c.close()
-			c = next
 		}
 		publisher := b.connected("publisher")
 		for _, refusal := range []struct {

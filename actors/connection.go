@@ -199,8 +199,12 @@ func (c *connection) send(packets []mqttcodec.Packet, publishes int, bytes int64
 	return congested
 }
 
-// timerFired gives up a network connection whose CONNECT was not answered in time. (3.1.4)
-func (c *connection) timerFired(uint8, uint32) {
+// timerFired gives up a network connection whose CONNECT was not answered in time (3.1.4), or the hearing of one.
+func (c *connection) timerFired(kind uint8, _ uint32) {
+	if kind == timerHearing {
+		c.heardOut()
+		return
+	}
 	if !c.answered.Load() && !c.closing.Load() {
 		c.broker.stats.connectTimeouts.Add(1)
 		c.abort()

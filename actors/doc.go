@@ -43,6 +43,7 @@
 //	messages a share has taken      256 or 4 MiB: nothing is taken while they wait for room
 //	sessions waiting to be parked   sessions.max_parked_consumers: the one parked first goes without queue
 //	CONNECTs of one client          50 a second after 500: refused (0x9F), before its session notices
+//	CONNECTs of a session waiting   as many as connections: until the one before is heard out, 0.5 s at most
 //	clients remembered for that     65,536: who connected longest ago is taken for new
 //	clients being authenticated     64: the others wait for their turn within their connect timeout
 //	lazy journal writes             5,000 a second for the node: they come later

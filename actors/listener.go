@@ -81,7 +81,7 @@ func (b *Broker) accept() {
 			_ = socket.Close()
 			continue
 		}
-		b.serve(socket, listenerMQTT)
+		b.serve(&audible{Conn: socket}, listenerMQTT)
 	}
 }
 

@@ -70,8 +70,11 @@ type admitting struct {
 func (l admitting) Accept() (net.Conn, error) {
 	for {
 		socket, err := l.Listener.Accept()
-		if err != nil || l.broker.admit() {
-			return socket, err
+		if err != nil {
+			return nil, err
+		}
+		if l.broker.admit() {
+			return &audible{Conn: socket}, nil
 		}
 		_ = socket.Close()
 	}
@@ -95,7 +98,7 @@ func (b *Broker) acceptWebSocket(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	frames.SetReadLimit(-1) // packets have a limit; messages are read bit by bit
-	b.serve(&webSocket{Conn: r.Context().Value(socketKey{}).(net.Conn), frames: frames}, listenerWebSocket)
+	b.serve(&webSocket{audible: r.Context().Value(socketKey{}).(*audible), frames: frames}, listenerWebSocket)
 }
 
 // refuseRequest answers, and closes: a connection that is kept for another request would count.
@@ -119,7 +122,7 @@ func offersMQTT(h http.Header) bool {
 // Close and SetReadDeadline are those of the network connection: Close ends whatever waits for the client, and waits for
 // nobody. One goroutine reads, and one other writes.
 type webSocket struct {
-	net.Conn
+	*audible
 	frames *websocket.Conn
 	// message is what is being read, nil between messages. Owned by who reads.
 	message io.Reader

@@ -27,6 +27,9 @@ type inbound struct {
 	err error
 }
 
+// heardOut: what a connection has sent is taken, or it cannot be heard. connection → session.
+type heardOut struct{ connection *connection }
+
 // outbound: packets for a client. session → connection.
 type outbound struct {
 	packets []mqttcodec.Packet

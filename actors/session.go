@@ -38,6 +38,7 @@ type sessionActor struct {
 	ghosts []*member
 
 	connection *connection
+	succession succession
 	// next is the connection that a CONNECT being handled came on; it takes the place of connection with the first effect
 	// that is for it.
 	next   *connection
@@ -159,6 +160,8 @@ func (a *sessionActor) handle(message any) {
 	case *wake:
 		a.handled++
 		a.step(sessions.Awake{})
+	case *heardOut:
+		a.onHeardOut(m)
 	case *inbound:
 		a.onInbound(m)
 	case *resultsReady:
@@ -229,6 +232,7 @@ func (a *sessionActor) flush() {
 	if a.session == nil || a.gone {
 		return
 	}
+	a.succeed()
 	a.routeAll()
 	for again := true; again; again = a.takeSoon() {
 		a.effects = a.session.Flush(time.Now(), a.effects[:0])

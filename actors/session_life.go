@@ -74,7 +74,10 @@ func (a *sessionActor) abandon() {
 	for _, m := range a.early {
 		a.handOn(m)
 	}
-	a.early = nil
+	for _, m := range a.succession.waiting {
+		a.handOn(m)
+	}
+	a.early, a.succession = nil, succession{}
 }
 
 // letGo leaves everything that knows the actor.

@@ -10,7 +10,14 @@ type credit struct {
 	bytes      int
 }
 
+// onAttach takes the CONNECT of a client. It waits until the connection that the session has is heard out.
 func (a *sessionActor) onAttach(m *attach) {
+	a.succession.waiting = append(a.succession.waiting, m)
+	a.succeed()
+}
+
+// enter hands a CONNECT to the session.
+func (a *sessionActor) enter(m *attach) {
 	a.handled++
 	if m.connection.closing.Load() && !m.connection.pipelined.Load() {
 		return // nobody waits for it
