@@ -114,7 +114,7 @@ func TestQoS0ReachesThoseWhoAreBehind(t *testing.T) {
 		if got := gone.take(); len(got) > 0 {
 			t.Errorf("a session without a client got %v", got)
 		}
-		if got := behind.member.handed.Load(); got != 0 {
+		if got := behind.handed.Load(); got != 0 {
 			t.Errorf("it counts as fed up to %d", got)
 		}
 	}
