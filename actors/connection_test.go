@@ -317,7 +317,8 @@ func TestClientThatDoesNotReadIsGivenUp(t *testing.T) {
 	})
 }
 
-// A slow client costs bounded memory, and gets everything in its order when it reads again; QoS 0 is dropped meanwhile.
+// A slow client costs bounded memory, and gets everything in its order when it reads again; QoS 0 is dropped meanwhile, and
+// counted. [MQTT-4.6.0-5] [MQTT-4.6.0-6] [case 145] [case 156]
 func TestSlowReaderCatchesUp(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		storage := sessionstest.New()
@@ -363,7 +364,8 @@ func TestSlowReaderCatchesUp(t *testing.T) {
 	})
 }
 
-// Congestion is told to the session once, and its end once enough was written.
+// Congestion is told to the session once, and its end once enough was written. Each message that is not sent is counted.
+// [case 156]
 func TestCongestionComesAndGoes(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		b := startOnPipes(t, sessionstest.New(), "boot", func(cfg *Config) { cfg.OutboundBytes = 5000 })

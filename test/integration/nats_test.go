@@ -237,3 +237,43 @@ func TestTopicsCannotReachNATSSubjects(t *testing.T) {
 		t.Errorf("%d messages in the log, want %d", got, len(topics))
 	}
 }
+
+// What the server's side publishes under $SYS reaches who asks for $SYS by name, and no wildcard in the first level; a client
+// cannot publish there. [MQTT-4.7.2-1] [3.1.1 MQTT-4.7.2-1] [case 120]
+func TestSystemTopicsAreForThoseWhoNameThem(t *testing.T) {
+	t.Parallel()
+	b := harness.Start(t, harness.WithNATS())
+	harness.EachVersion(t, func(t *testing.T, v mqttcodec.Version) {
+		b := b.For(t)
+		topic := fmt.Sprintf("$SYS/broker/v%d", v)
+		named := b.ConnectRaw(t, harness.CleanConnect(v, fmt.Sprint("named", v)))
+		named.Subscribe(harness.Filter("$SYS/#", 1))
+		wild := b.ConnectRaw(t, harness.CleanConnect(v, fmt.Sprint("wild", v)))
+		wild.Subscribe(harness.Filter("#", 1), harness.Filter("+/broker/#", 1), harness.Filter("+/+/+", 1))
+		client := b.ConnectRaw(t, harness.CleanConnect(v, fmt.Sprint("client", v)))
+		client.Send(&mqttcodec.Publish{Topic: topic, QoS: 1, PacketID: 1, Payload: []byte("a client's")})
+		if ack := harness.Expect[*mqttcodec.Puback](client); v == mqttcodec.V5 && ack.Reason != mqttcodec.NotAuthorized {
+			t.Errorf("PUBACK %#x for a client's PUBLISH to %s", ack.Reason, topic)
+		}
+		ctx, js := harness.Context(t), b.JetStream(t)
+		if _, err := js.Publish(ctx, fmt.Sprintf("mqtt.$SYS.broker.v%d", v), []byte("up")); err != nil {
+			t.Fatal(err)
+		}
+		end := fmt.Sprint("end", v)
+		client.Publish(mqttcodec.Publish{Topic: end, QoS: 1})
+		for {
+			if m := harness.Expect[*mqttcodec.Publish](wild); m.Topic == end {
+				break
+			} else if m.Topic[0] == '$' {
+				t.Fatalf("a wildcard in the first level brought %q", m.Topic)
+			}
+		}
+		for {
+			if m := harness.Expect[*mqttcodec.Publish](named); string(m.Payload) != "up" {
+				t.Fatalf("got %+v", m)
+			} else if m.Topic == topic {
+				break
+			}
+		}
+	})
+}
