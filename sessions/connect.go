@@ -51,6 +51,7 @@ func (s *Session) onConnect(now time.Time, in Connect, dst []Effect) []Effect {
 		method:          strings.Clone(p.Properties.AuthenticationMethod.Value), // it outlives the packet
 		receiveMaximum:  s.cfg.SendWindow,
 		clientMaxPacket: p.Properties.MaximumPacketSize,
+		connectedSince:  in.Head,
 		onlineSince:     in.Head,
 
 		subscriptionWork: s.subscriptionWork.orphaned(),
@@ -108,6 +109,7 @@ func (s *Session) admit(now time.Time, dst []Effect) []Effect {
 	s.record.forgo()
 	s.journal.forgo()
 	s.unsettled = nil
+	dst = s.releaseDeferred(dst) // the session of before leaves before this one subscribes
 	return s.accept(now, dst)
 }
 

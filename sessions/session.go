@@ -122,7 +122,9 @@ type connectionState struct {
 	receiveMaximum   int
 	clientMaxPacket  uint32
 	congested        bool
-	onlineSince      uint64
+	// connectedSince is the end of the log when the client connected. onlineSince is the sequence up to which nothing is owed at
+	// QoS 0: it was away, or fell behind later and was sent that as it came.
+	connectedSince, onlineSince uint64
 	// held are the packets that came before CONNACK was due, lost the end of the connection if it came behind them.
 	held             []mqttcodec.Packet
 	lost             *ConnectionLost

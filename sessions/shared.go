@@ -28,7 +28,8 @@ func (s *Session) onSharedDelivered(in SharedDelivered, dst []Effect) []Effect {
 	}
 	for _, e := range in.Entries {
 		d := s.sharedDelivery(sub, e)
-		if d.qos == 0 && e.Sequence <= s.onlineSince && !s.cfg.QueueQoS0 { // published while the client was away
+		// Published at QoS 0 while the client was away. What it is granted does not matter: another member may have more.
+		if s.passing(e.Message) && e.Sequence <= s.connectedSince {
 			dst = settleShared(d.share, e.Sequence, dst)
 			continue
 		}
