@@ -18,7 +18,7 @@ type shares struct {
 	queues sessions.SharedQueues
 	stats  *Stats
 	log    *slog.Logger
-	// max bounds the shares.
+	// max bounds the shares that clients make.
 	max int
 	// task runs a goroutine of a share until the broker stops.
 	task func(func(ctx context.Context))
@@ -51,21 +51,17 @@ var errTooManyShares = fmt.Errorf("%w: as many shared subscriptions as there may
 func (s *shares) join(name, clientID string, joined func(error)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	sh, err := s.enter(name, clientID)
-	if err != nil {
-		joined(err)
+	if s.open[name] == nil && len(s.open) >= s.max {
+		joined(errTooManyShares)
 		return
 	}
-	sh.whenOpen(joined)
+	s.enter(name, clientID).whenOpen(joined)
 }
 
 // enter puts a client among the subscribers of a share, which is made if need be. mu is held.
-func (s *shares) enter(name, clientID string) (*share, error) {
+func (s *shares) enter(name, clientID string) *share {
 	sh := s.open[name]
 	if sh == nil {
-		if len(s.open) >= s.max {
-			return nil, errTooManyShares
-		}
 		sh = newShare(s, name)
 		s.open[name] = sh
 		s.tree.Add(sh.filter, sh)
@@ -76,7 +72,7 @@ func (s *shares) enter(name, clientID string) (*share, error) {
 		s.of[clientID] = map[string]struct{}{}
 	}
 	s.of[clientID][name] = struct{}{}
-	return sh, nil
+	return sh
 }
 
 // leave ends that. With its last subscriber the share ends.
@@ -120,14 +116,13 @@ func (s *shares) reconcile(clientID string, session *sessions.Session) {
 	}
 }
 
-// restore makes a client whose session is stored one of the subscribers of shares.
+// restore makes a client whose session is stored one of the subscribers of shares, more than max if fewer are allowed now:
+// what waits for them was promised.
 func (s *shares) restore(names []string, clientID string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, name := range names {
-		if _, err := s.enter(name, clientID); err != nil {
-			s.log.Error("shared subscription of a stored session cannot be served", "client", clientID, "filter", name, "err", err)
-		}
+		s.enter(name, clientID)
 	}
 }
 

@@ -192,7 +192,7 @@ var keys = []key{
 	},
 	{
 		name: "shares.max_groups", preset: "1000",
-		meaning: "shared subscriptions, each a share name with a topic filter, however many clients share it; 0 refuses them",
+		meaning: "shared subscriptions, each a share name with a topic filter, however many clients share it; 0 refuses them; those of stored sessions go on",
 		bind:    func(c *Config) value { return intValue{to: &c.Shares.MaxGroups, min: 0, max: 100_000} },
 	},
 	{
