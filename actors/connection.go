@@ -182,8 +182,8 @@ func (c *connection) closeSocket() {
 }
 
 // send hands packets, publishes of them PUBLISH, to the connection actor. Called by the session actor, and before there is
-// one by the reader. It reports
-// whether more waits to be written than should: the session then holds back until it gets decongested.
+// one by the reader. It reports whether more waits to be written than should: the session then holds back until it gets
+// decongested.
 func (c *connection) send(packets []mqttcodec.Packet, publishes int, bytes int64, closeAfter bool) (congested bool) {
 	waiting := c.unsent.Add(bytes)
 	if answers := c.answers.Add(int64(len(packets) - publishes)); answers > maxAnswers {

@@ -41,6 +41,7 @@
 //	backlog of a live session       256 messages or 256 KiB: dropped from memory, it catches up from the log
 //	end of the log in memory        64 MiB: the oldest go; who is behind reads its durable queue
 //	messages a share has taken      256 or 4 MiB: nothing is taken while they wait for room
+//	those for some members only     64 or 4 MiB: others are handed what is behind them up to there
 //	sessions waiting to be parked   sessions.max_parked_consumers: the one parked first goes without queue
 //	CONNECTs of one client          50 a second after 500: refused (0x9F), before its session notices
 //	CONNECTs of a session waiting   as many as connections: until the one before is heard out, 0.5 s at most
@@ -49,7 +50,8 @@
 //	lazy journal writes             5,000 a second for the node: they come later
 //
 // Locks: that of a directory shard is taken before the mailbox of the actor posted to; that of the router before those of
-// the retainer and of mailboxes; that of all shares before that of one, and that before mailboxes. None is held while storage is waited for.
+// the retainer and of mailboxes; that of all shares before that of one, and that before mailboxes. None is held while
+// storage is waited for.
 //
 // Test it with memory stores and virtual time here, and from outside in test/.
 package actors

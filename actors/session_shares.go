@@ -33,11 +33,14 @@ func (a *sessionActor) joinShares(e sessions.Subscribe) {
 
 func (a *sessionActor) onSharesJoined(m *sharesJoined) {
 	subscribed := a.session.Shares()
+	refused := 0
 	for i, name := range m.effect.Shares {
 		if m.errs[i] == nil {
 			continue
 		}
-		a.log.Warn("shared subscription refused", "filter", name, "err", m.errs[i])
+		if refused++; refused == 1 { // the others of a SUBSCRIBE would not say more
+			a.log.Warn("shared subscription refused", "filter", name, "err", m.errs[i])
+		}
 		if !slices.Contains(subscribed, name) {
 			a.broker.shares.leave(name, a.clientID)
 		}

@@ -17,6 +17,8 @@ const (
 	takeBytes    = 4 << 20
 	// renewEvery is how often the queue is told what is still held.
 	renewEvery = sessions.RenewWithin / 3
+	// maxRefused bounds the messages that wait for the one member that can take them, while others get what is behind them.
+	maxRefused = 64
 	// shareRetry is how long a share waits before it asks storage again that has failed.
 	shareRetry = 500 * time.Millisecond
 )
@@ -29,6 +31,10 @@ type share struct {
 	// wake is for its goroutine: there is room, a subscriber, or none any more.
 	wake chan struct{}
 
+	// Owned by its goroutine. reclaimed: what died with its holders comes again. troubled: storage has failed since it last
+	// answered, and that is in the log.
+	reclaimed, troubled bool
+
 	// mu guards the fields below it. It is taken before the mailboxes of members.
 	mu          sync.Mutex
 	subscribers map[string]struct{}
@@ -39,8 +45,7 @@ type share struct {
 	waiting []func(error)
 	// ready are the messages that were taken for nobody in particular, in log order.
 	ready []sharedEntry
-	// held are the messages that are with a member or, as its session knows, with a client, by sequence.
-	held map[uint64]holding
+	held  holdings
 	// over: the last subscriber has left, so the queue has to go, even if somebody has subscribed meanwhile.
 	over bool
 	// abandon interrupts taking. It is nil while nothing is taken.
@@ -53,43 +58,38 @@ type sharedEntry struct {
 	refusals
 }
 
-// refusals are the members that a message cannot go to.
-type refusals struct {
-	members []*member
-	// why is the last reason given.
-	why sessions.DropReason
-}
-
-// holding is who has a message.
-type holding struct {
-	clientID string
-	refusals
-}
-
 func newShare(s *shares, name string) *share {
 	return &share{
 		name: name, filter: sharedFilter(name), shares: s, wake: make(chan struct{}, 1),
-		subscribers: map[string]struct{}{}, held: map[uint64]holding{},
+		subscribers: map[string]struct{}{}, held: newHoldings(),
 	}
 }
 
 // run opens the queue and hands its messages out, until no subscriber is left: then it removes the queue and ends.
 func (s *share) run(ctx context.Context) {
-	for first := true; ctx.Err() == nil; first = false {
+	for ctx.Err() == nil {
 		var err error
 		if s.isOver() {
 			if err = s.shares.queues.Remove(ctx, s.name); err == nil && s.end() {
 				return
 			}
 		} else {
-			err = s.serve(ctx, first)
+			err = s.serve(ctx)
 		}
 		if err != nil && ctx.Err() == nil {
-			s.shares.log.Warn("queue of a shared subscription failed; trying again", "filter", s.name, "err", err)
-			s.sleep(ctx, shareRetry)
+			s.trouble(ctx, err)
 		}
 	}
 	s.closed(ctx.Err())
+}
+
+// trouble waits a while after storage has failed. The log has one line until it answers again: there may be many shares.
+func (s *share) trouble(ctx context.Context, err error) {
+	if !s.troubled {
+		s.shares.log.Warn("queue of a shared subscription failed; trying again", "filter", s.name, "err", err)
+	}
+	s.troubled = true
+	s.sleep(ctx, shareRetry)
 }
 
 // end takes the share away, unless somebody has subscribed meanwhile.
@@ -107,9 +107,9 @@ func (s *share) end() bool {
 	return true
 }
 
-// serve opens the queue and works with it until it fails or there is no subscriber any more. A queue of before may hold
-// what died with its holders: first says that this may be one.
-func (s *share) serve(ctx context.Context, first bool) error {
+// serve opens the queue and works with it until it fails or there is no subscriber any more. The first one may be that of
+// an earlier run, and hold what died with its holders.
+func (s *share) serve(ctx context.Context) error {
 	queue, err := s.shares.queues.Open(ctx, s.name)
 	if err != nil {
 		s.closed(err)
@@ -117,10 +117,11 @@ func (s *share) serve(ctx context.Context, first bool) error {
 	}
 	s.opened(queue)
 	defer s.closed(nil)
-	if first {
+	if !s.reclaimed {
 		if err := s.reclaim(ctx, queue); err != nil {
 			return err
 		}
+		s.reclaimed = true
 	}
 	renewed := time.Now()
 	for ctx.Err() == nil && !s.isOver() {
@@ -150,8 +151,7 @@ func (s *share) reclaim(ctx context.Context, queue sessions.SharedQueue) error {
 	return queue.Reclaim(ctx, func(sequence uint64) bool {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		_, held := s.held[sequence]
-		return held
+		return s.held.has(sequence)
 	})
 }
 
@@ -231,7 +231,7 @@ func (s *share) unsubscribe(clientID string) {
 		return
 	}
 	s.over = true // whoever subscribes next starts anew
-	s.queue, s.ready, s.held = nil, nil, map[uint64]holding{}
+	s.queue, s.ready, s.held = nil, nil, newHoldings()
 	if s.abandon != nil {
 		s.abandon()
 	}
@@ -248,20 +248,27 @@ func (s *share) isOver() bool {
 func (s *share) reconcile(clientID string, held map[uint64]struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for sequence, holder := range s.held {
-		if _, still := held[sequence]; holder.clientID == clientID && !still {
-			s.returnLocked(sequence)
+	if s.held.count[clientID] > 0 {
+		var lost []uint64
+		for sequence, holder := range s.held.bySequence {
+			if _, still := held[sequence]; holder.clientID == clientID && !still {
+				lost = append(lost, sequence)
+			}
 		}
+		s.returnLocked(lost...)
 	}
 	for sequence := range held {
-		s.held[sequence] = holding{clientID: clientID}
+		s.held.set(sequence, holding{clientID: clientID})
 	}
 }
 
-func (s *share) returnLocked(sequence uint64) {
-	delete(s.held, sequence)
-	if s.queue != nil {
-		s.queue.Return(sequence)
+// returnLocked has the queue bring messages again.
+func (s *share) returnLocked(sequences ...uint64) {
+	for _, sequence := range sequences {
+		s.held.remove(sequence)
+	}
+	if s.queue != nil && len(sequences) > 0 {
+		s.queue.Return(sequences...)
 		s.rouse()
 	}
 }
@@ -288,11 +295,17 @@ func (s *share) roomMade() {
 	s.handOut()
 }
 
-// room is how many messages to take: what the members have room for, nothing while some wait.
+// room is how many messages to take: what the members have room for, nothing while some wait that anybody could take.
 func (s *share) room() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.ready) > 0 {
+	bytes := 0
+	for _, e := range s.ready {
+		if bytes += len(e.Message.Payload); len(e.members) == 0 || bytes >= takeBytes {
+			return 0
+		}
+	}
+	if len(s.ready) >= maxRefused {
 		return 0
 	}
 	room := 0
@@ -315,13 +328,14 @@ func (s *share) take(ctx context.Context, queue sessions.SharedQueue, room int) 
 	entries, err := queue.Take(ctx, room, takeBytes)
 	s.taken(queue, entries)
 	switch {
-	case err == nil, ctx.Err() != nil:
-		return nil
+	case ctx.Err() != nil:
+	case err == nil:
+		s.troubled = false
 	case errors.Is(err, sessions.ErrNotFound): // deleted by somebody else
 		return err
+	default:
+		s.trouble(ctx, err)
 	}
-	s.shares.log.Warn("queue of a shared subscription not read; trying again", "filter", s.name, "err", err)
-	s.sleep(ctx, shareRetry)
 	return nil
 }
 
@@ -334,9 +348,8 @@ func (s *share) taken(queue sessions.SharedQueue, entries []sessions.Entry) {
 		return // the queue goes
 	}
 	for _, e := range entries {
-		_, held := s.held[e.Sequence]
 		switch {
-		case held: // not renewed in time: its holder has it all the same
+		case s.held.has(e.Sequence): // not renewed in time: its holder has it all the same
 		case !mqttcodec.MatchTopic(s.filter, e.Message.Topic): // [MQTT-4.7.2-1]
 			queue.Settle(e.Sequence)
 		default:
@@ -364,30 +377,37 @@ func (s *share) handOut() {
 	}
 	batches := map[*member][]sessions.Entry{}
 	var order []*member
-	for len(s.ready) > 0 {
-		e := s.ready[0]
+	ready, left, full := s.ready, s.ready[:0], false
+	for i, e := range ready {
 		m := s.choose(func(m *member) bool { return m.sharedRoom() > 0 && !slices.Contains(e.members, m) })
-		if m == nil && !s.refusedByAll(e) {
+		if m == nil && len(e.members) == 0 { // nobody has room
+			left, full = append(left, ready[i:]...), true
 			break
 		}
-		s.ready = s.ready[1:]
+		if m == nil && !s.refusedByAll(e) {
+			left = append(left, e) // it waits for those who can take it; what is behind it may be for others
+			continue
+		}
 		if m == nil { // [MQTT-3.1.2-25]
 			s.shares.stats.Dropped(e.why, 1)
 			s.queue.Settle(e.Sequence)
 			continue
 		}
 		m.sharedHanded.Add(1)
-		s.held[e.Sequence] = holding{m.clientID, e.refusals}
+		s.held.set(e.Sequence, holding{m.clientID, e.refusals})
 		if batches[m] == nil {
 			order = append(order, m)
 		}
 		batches[m] = append(batches[m], e.Entry)
 	}
+	clear(ready[len(left):])
+	if s.ready = left; len(left) == 0 {
+		s.ready = nil
+	}
 	for _, m := range order {
 		m.post(sessions.SharedDelivered{Share: s.name, Entries: batches[m]})
 	}
-	if len(s.ready) == 0 {
-		s.ready = nil
+	if !full {
 		s.rouse()
 	}
 }
@@ -417,7 +437,7 @@ func (s *share) settle(sequences []uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, sequence := range sequences {
-		delete(s.held, sequence)
+		s.held.remove(sequence)
 	}
 	if s.queue != nil {
 		s.queue.Settle(sequences...)
@@ -429,15 +449,15 @@ func (s *share) giveBack(entries []sessions.Entry, m *member, why sessions.DropR
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, e := range entries {
-		holder, held := s.held[e.Sequence]
-		if !held || s.queue == nil {
-			continue // the share has ended meanwhile
+		holder, held := s.held.bySequence[e.Sequence]
+		if !held || holder.clientID != m.clientID {
+			continue // the share has ended meanwhile, or has given it to another
 		}
-		if e.Message == nil {
+		if e.Message == nil || s.queue == nil { // the queue brings it again
 			s.returnLocked(e.Sequence)
 			continue
 		}
-		delete(s.held, e.Sequence)
+		s.held.remove(e.Sequence)
 		back := sharedEntry{e, holder.refusals}
 		if why != "" {
 			back.members, back.why = append(back.members, m), why
@@ -451,8 +471,8 @@ func (s *share) giveBack(entries []sessions.Entry, m *member, why sessions.DropR
 func (s *share) renew(queue sessions.SharedQueue) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	sequences := make([]uint64, 0, len(s.held)+len(s.ready))
-	for sequence := range s.held {
+	sequences := make([]uint64, 0, len(s.held.bySequence)+len(s.ready))
+	for sequence := range s.held.bySequence {
 		sequences = append(sequences, sequence)
 	}
 	for _, e := range s.ready {

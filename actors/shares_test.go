@@ -3,6 +3,7 @@ package actors
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -127,4 +128,109 @@ func TestHeldMessagesAreRenewed(t *testing.T) {
 			t.Errorf("got %+v again", again)
 		}
 	})
+}
+
+// A message that a member gives back while the queue is away is not lost with it: it comes again when the queue does.
+func TestGivenBackWhileTheQueueIsAwayComesAgain(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		storage := sessionstest.New()
+		b := startOnPipes(t, storage, "boot-1")
+		held := b.connected("held")
+		held.subscribe(1, "$share/g/t")
+		other := b.connected("other")
+		b.connected("p", clean).publish1("t", "m")
+		expect[*mqttcodec.Publish](held)
+		held.close()
+		elapse(time.Second)
+		other.subscribe(1, "$share/g/t")
+		other.disconnect()
+		elapse(time.Second)
+		storage = b.crash()
+		storage.Fail(sessions.ErrUnavailable, sessionstest.OpenShared)
+		b = startOnPipes(t, storage, "boot-2")
+		held = b.connected("held")
+		expect[*mqttcodec.Publish](held)
+		held.send(&mqttcodec.Disconnect{SessionExpirySeconds: mqttcodec.Some(uint32(0))}) // it ends
+		elapse(time.Second)
+		storage.Fail(nil)
+		other = b.connected("other")
+		if got := other.take1(); string(got.Payload) != "m" {
+			t.Errorf("got %q", got.Payload)
+		}
+	})
+}
+
+// A message that only a member without room can take does not keep the others from what is behind it. [case 169]
+func TestMessageForOneMemberDoesNotHoldUpTheOthers(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		b := startOnPipes(t, sessionstest.New(), "boot-1")
+		full := b.connected("full", clean, func(c *mqttcodec.Connect) { c.Properties.ReceiveMaximum = 1 })
+		full.subscribe(1, "$share/g/t")
+		p := b.connected("p", clean)
+		p.publish1("t", "first")
+		expect[*mqttcodec.Publish](full) // and never acknowledged
+		small := b.connected("small", clean, func(c *mqttcodec.Connect) { c.Properties.MaximumPacketSize = 100 })
+		small.subscribe(1, "$share/g/t")
+		p.publish1("t", strings.Repeat("large", 100))
+		for i := range 1000 {
+			p.publish1("t", fmt.Sprint(i))
+			if got := small.take1(); string(got.Payload) != fmt.Sprint(i) {
+				t.Fatalf("got %q, want %d", got.Payload, i)
+			}
+		}
+		full.send(&mqttcodec.Puback{PacketID: 1})
+		if got := full.take1(); len(got.Payload) != 500 {
+			t.Errorf("got %q", got.Payload)
+		}
+	})
+}
+
+// Shares of stored sessions are served, and keep their messages, though fewer are allowed now.
+func TestFewerSharesLoseNothing(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		storage := sessionstest.New()
+		b := startOnPipes(t, storage, "boot-1")
+		c := b.connected("c")
+		c.subscribe(1, "$share/g/t", "$share/h/t")
+		c.disconnect()
+		b.connected("p", clean).publish1("t", "m")
+		elapse(time.Second)
+		storage = b.crash()
+		b = startOnPipes(t, storage, "boot-2", func(c *Config) { c.MaxShares = 1 })
+		c = b.connected("c")
+		for range 2 {
+			if got := c.take1(); string(got.Payload) != "m" {
+				t.Errorf("got %q", got.Payload)
+			}
+		}
+	})
+}
+
+// What members had that died with the node comes again at once and in order, however often the queue fails at first.
+func TestWhatDiedWithItsMemberComesAtOnce(t *testing.T) {
+	for _, kind := range []sessionstest.Kind{sessionstest.OpenShared, sessionstest.Reclaim} {
+		t.Run(fmt.Sprint(kind), func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				storage := sessionstest.New()
+				b := startOnPipes(t, storage, "boot-1")
+				c := b.connected("c")
+				c.subscribe(1, "$share/g/t")
+				c.disconnect()
+				died := b.connected("died", clean)
+				died.subscribe(1, "$share/g/t")
+				p := b.connected("p", clean)
+				p.publish1("t", "1", "2")
+				expect[*mqttcodec.Publish](died)
+				expect[*mqttcodec.Publish](died)
+				storage = b.crash()
+				storage.Fail(sessions.ErrUnavailable, kind)
+				b = startOnPipes(t, storage, "boot-2")
+				elapse(5 * time.Second)
+				storage.Fail(nil)
+				b.connected("p", clean).publish1("t", "3")
+				c = b.connected("c")
+				c.takeAll("1", "2", "3")
+			})
+		})
+	}
 }
