@@ -109,9 +109,9 @@ func (s *Session) publisherTag(retain bool) string {
 	return ""
 }
 
-// unmarked reports whether a message without a mark is still on its way into the log.
-func (s *Session) unmarked() bool {
-	return slices.ContainsFunc(s.pending, func(e pendingPublish) bool { return e.message != nil && e.message.Publisher == "" })
+// publishing reports whether a message is still on its way into the log.
+func (s *Session) publishing() bool {
+	return slices.ContainsFunc(s.pending, func(e pendingPublish) bool { return e.message != nil })
 }
 
 // publishRefusal is why a client may not publish a message, and how that is counted, or Success.

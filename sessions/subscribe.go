@@ -37,12 +37,6 @@ func (w *subscriptionWork) orphaned() subscriptionWork {
 	return subscriptionWork{subscribing: w.subscribing, token: w.token, reasons: w.reasons, orphan: w.subscribing != nil}
 }
 
-// asksNoLocal reports whether a packet is a SUBSCRIBE with the No Local option.
-func asksNoLocal(p mqttcodec.Packet) bool {
-	subscribe, ok := p.(*mqttcodec.Subscribe)
-	return ok && slices.ContainsFunc(subscribe.Requests, func(r mqttcodec.SubscriptionRequest) bool { return r.Options.NoLocal })
-}
-
 // enqueueSubscriptionWork takes a SUBSCRIBE or UNSUBSCRIBE whose answer will be as large as answer.
 func (s *Session) enqueueSubscriptionWork(now time.Time, p, answer mqttcodec.Packet, dst []Effect) []Effect {
 	if !s.fits(answer) {
@@ -70,8 +64,8 @@ func (s *Session) continueSubscriptionWork(now time.Time, dst []Effect) []Effect
 		if w.saving > 0 && p.Type() != mqttcodec.TypePublish { // the filter is effective, but the SUBACK is owed
 			break
 		}
-		if asksNoLocal(p) && s.unmarked() {
-			break // what the client published before must be in the log before the subscription begins [MQTT-3.8.3-3]
+		if p.Type() == mqttcodec.TypeSubscribe && s.publishing() {
+			break // what the client published before is in the log first: it is not live any more for the new subscription
 		}
 		w.queue = w.queue[1:]
 		switch p := p.(type) {
