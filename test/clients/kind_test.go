@@ -20,7 +20,7 @@ const (
 	resolvesAliases                         // understands the broker's topic aliases
 	seesIdentifiers                         // asks for a subscription identifier, and shows those of a message
 	speaksWebSocket                         // connects by WebSocket
-	fullWills                               // gives its will all properties; paho.golang sends none of the message's but the user properties
+	fullWills                               // gives its will all properties, and not user properties alone
 
 	anybody ability = 0
 )
@@ -43,6 +43,7 @@ type kind struct {
 var (
 	userList   = [][2]string{{"b", "1"}, {"a", "2"}, {"b", "3"}, {"", "é"}, {"b", "1"}}
 	userGroups = [][2]string{{"b", "1"}, {"b", "3"}, {"b", "1"}, {"a", "2"}, {"c", "é"}} // a map of names to lists
+	userMap    = [][2]string{{"b", "1"}, {"a", "2"}, {"c", "é"}}                         // a map of names to values
 )
 
 var (
@@ -72,6 +73,10 @@ var kinds = []kind{
 	{
 		name: "Paho for Python", versions: versions, user: userList, installed: pahoPythonInstalled, make: newPahoPython,
 		can: tellsSessionPresent | keepsUnsent | usesAliases | seesIdentifiers | speaksWebSocket | fullWills,
+	},
+	{
+		name: "Node-RED", versions: versions, user: userMap, installed: nodeREDInstalled, make: newNodeRED,
+		can: tellsSessionPresent | usesAliases | speaksWebSocket,
 	},
 }
 

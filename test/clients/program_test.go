@@ -30,6 +30,10 @@ type program struct {
 	command  []string
 	received chan message
 	process  *process
+	// A client that subscribes whenever it connects is given its filters again when a test resumes a session.
+	subscribesAgain bool
+	filters         []string
+	qos             byte
 }
 
 func newProgram(command ...string) *program {
@@ -135,6 +139,10 @@ type command struct {
 }
 
 func (p *program) connect(o options) (sessionPresent bool, err error) {
+	if p.subscribesAgain && len(o.Filters) == 0 {
+		o.Filters, o.QoS = p.filters, p.qos
+	}
+	p.filters, p.qos = o.Filters, o.QoS
 	if p.process, err = startProcess(p.command, p.received); err != nil {
 		return false, err
 	}

@@ -1,9 +1,14 @@
 package clients
 
 import (
+	"context"
+	"fmt"
+	"net"
+	"os/exec"
 	"testing"
 
 	"dunlin/mqttcodec"
+	"dunlin/test/harness"
 )
 
 // The properties of a message arrive as they were sent, both ways, the user properties in order.
@@ -136,5 +141,32 @@ func TestSubscriptionIdentifierIsShown(t *testing.T) {
 		o.Filters = nil
 		s.resume(o)
 		s.expect(shown)
+	})
+}
+
+// mosquitto_rr asks, and gets the answer of whichever client it asks. [MQTT-3.3.2-15][MQTT-3.3.2-16]
+func TestMosquittoRRIsAnswered(t *testing.T) {
+	each(t, anybody, version5, func(s *subject) {
+		if err := mosquittoInstalled(); err != nil {
+			harness.Missing(s.t, err.Error())
+		}
+		s.connect(options{Filters: []string{s.topic("requests")}, QoS: 2})
+		host, port, err := net.SplitHostPort(s.broker.MQTT)
+		s.must("address", err)
+		answered := make(chan string, 1)
+		ctx, cancel := context.WithTimeout(s.t.Context(), harness.Patience)
+		defer cancel()
+		cmd := exec.CommandContext(ctx, "mosquitto_rr", "-h", host, "-p", port, "-q", "1", "-t", s.topic("requests"), "-e", s.topic("answers"),
+			"-m", "time?", "-D", "publish", "correlation-data", "c 1", "-F", "%t %D %p")
+		go func() {
+			out, err := cmd.CombinedOutput()
+			answered <- fmt.Sprint(string(out), err)
+		}()
+		request := s.next()
+		compare(s.t, 0, request, message{Topic: s.topic("requests"), QoS: 1, Payload: "time?", ResponseTopic: s.topic("answers"), CorrelationData: "c 1"})
+		s.publish(message{Topic: request.ResponseTopic, QoS: 2, Payload: "noon", CorrelationData: request.CorrelationData})
+		if got, want := <-answered, s.topic("answers")+" c 1 noon\n<nil>"; got != want {
+			s.t.Errorf("mosquitto_rr got %q, want %q", got, want)
+		}
 	})
 }
