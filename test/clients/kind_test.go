@@ -28,6 +28,8 @@ const (
 // kind is one of the clients under test.
 type kind struct {
 	name     string
+	link     string
+	release  func() (string, error) // that CI runs
 	versions []mqttcodec.Version
 	can      ability
 	// user are the most demanding user properties that the client can express.
@@ -55,27 +57,33 @@ var (
 // kinds are all clients that run against the broker.
 var kinds = []kind{
 	{
-		name: "autopaho", versions: version5, user: userList, installed: inTheModule, make: newAutopaho,
+		name: "autopaho", link: "https://github.com/eclipse/paho.golang", release: goModule("github.com/eclipse/paho.golang"),
+		versions: version5, user: userList, installed: inTheModule, make: newAutopaho,
 		can: tellsSessionPresent | keepsUnsent | usesAliases | resolvesAliases | seesIdentifiers | speaksWebSocket,
 	},
 	{
-		name: "paho.mqtt.golang", versions: versions3, installed: inTheModule, make: newPaho3,
+		name: "paho.mqtt.golang", link: "https://github.com/eclipse/paho.mqtt.golang", release: goModule("github.com/eclipse/paho.mqtt.golang"),
+		versions: versions3, installed: inTheModule, make: newPaho3,
 		can: tellsSessionPresent | keepsUnsent | speaksWebSocket,
 	},
 	{
-		name: "mosquitto", versions: versions, user: userList, installed: mosquittoInstalled, make: newMosquitto,
+		name: "mosquitto", link: "https://mosquitto.org", release: debian("2.0.11"), // mosquitto_sub, _pub and _rr
+		versions: versions, user: userList, installed: mosquittoInstalled, make: newMosquitto,
 		can: keepsUnsent | usesAliases | seesIdentifiers | fullWills,
 	},
 	{
-		name: "MQTT.js", versions: versions, user: userGroups, installed: mqttjsInstalled, make: newMQTTJS,
+		name: "MQTT.js", link: "https://github.com/mqttjs/MQTT.js", release: npmPackage("mqtt"),
+		versions: versions, user: userGroups, installed: mqttjsInstalled, make: newMQTTJS,
 		can: tellsSessionPresent | keepsUnsent | usesAliases | resolvesAliases | seesIdentifiers | speaksWebSocket | fullWills,
 	},
 	{
-		name: "Paho for Python", versions: versions, user: userList, installed: pahoPythonInstalled, make: newPahoPython,
+		name: "Paho for Python", link: "https://github.com/eclipse/paho.mqtt.python", release: debian("1.6.1"),
+		versions: versions, user: userList, installed: pahoPythonInstalled, make: newPahoPython,
 		can: tellsSessionPresent | keepsUnsent | usesAliases | seesIdentifiers | speaksWebSocket | fullWills,
 	},
 	{
-		name: "Node-RED", versions: versions, user: userMap, installed: nodeREDInstalled, make: newNodeRED,
+		name: "Node-RED", link: "https://nodered.org", release: npmPackage("@node-red/nodes"),
+		versions: versions, user: userMap, installed: nodeREDInstalled, make: newNodeRED,
 		can: tellsSessionPresent | usesAliases | speaksWebSocket,
 	},
 }
