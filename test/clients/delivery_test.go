@@ -26,23 +26,22 @@ func TestWildcardsSelect(t *testing.T) {
 // A message arrives at the QoS of its publication, or at the subscription's where that is lower; both ways.
 // [MQTT-3.8.4-8][MQTT-4.3.1-1][MQTT-4.3.2-4][MQTT-4.3.3-8][case 110]
 func TestEveryQoSBothWays(t *testing.T) {
-	for granted := range byte(3) {
-		t.Run(fmt.Sprint("granted ", granted), func(t *testing.T) {
-			each(t, anybody, versions, func(s *subject) {
-				s.connect(options{Filters: []string{s.topic("in")}, QoS: granted})
-				p, o := s.publisher(), s.observer(s.topic("out"))
-				for published := range byte(3) {
-					m := message{Topic: s.topic("in"), QoS: published, Payload: "é at " + fmt.Sprint(published)}
-					p.publish(m)
-					m.QoS = min(published, granted)
-					s.expect(m)
-					m = message{Topic: s.topic("out"), QoS: published, Payload: "é at " + fmt.Sprint(published)}
-					s.publish(m)
-					o.expect(m)
-				}
-			})
-		})
-	}
+	each(t, anybody, versions, func(s *subject) {
+		p, o := s.publisher(), s.observer(s.topic("out"))
+		for granted := range byte(3) {
+			s.connect(options{Filters: []string{s.topic("in")}, QoS: granted})
+			for published := range byte(3) {
+				m := message{Topic: s.topic("in"), QoS: published, Payload: "é at " + fmt.Sprint(published)}
+				p.publish(m)
+				m.QoS = min(published, granted)
+				s.expect(m)
+				m = message{Topic: s.topic("out"), QoS: published, Payload: "é at " + fmt.Sprint(published)}
+				s.publish(m)
+				o.expect(m)
+			}
+			s.disconnect()
+		}
+	})
 }
 
 // A burst arrives complete and in order at each QoS, both ways, and so does a message of half a megabyte.

@@ -8,4 +8,10 @@ import (
 	"dunlin/test/harness"
 )
 
-func TestMain(m *testing.M) { os.Exit(harness.Run(m)) }
+func TestMain(m *testing.M) {
+	code := harness.Run(m)
+	for _, h := range []*host{mqttjs, pahoPython, nodeRED} {
+		h.end()
+	}
+	os.Exit(code)
+}

@@ -7,8 +7,10 @@ import (
 	"path/filepath"
 )
 
-// newMQTTJS is MQTT.js, by js/mqttjs.js.
-func newMQTTJS() client { return newProgram("node", filepath.Join("js", "mqttjs.js")) }
+var mqttjs = newHost(func() []string { return []string{"node", filepath.Join("js", "mqttjs.js")} })
+
+// newMQTTJS is MQTT.js.
+func newMQTTJS() client { return newProgram(mqttjs) }
 
 func mqttjsInstalled() error { return nodePackage("mqtt") }
 

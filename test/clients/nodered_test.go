@@ -2,9 +2,11 @@ package clients
 
 import "path/filepath"
 
-// newNodeRED is the MQTT nodes of Node-RED, by js/nodered.js.
+var nodeRED = newHost(func() []string { return []string{"node", filepath.Join("js", "nodered.js")} })
+
+// newNodeRED is the MQTT nodes of Node-RED.
 func newNodeRED() client {
-	p := newProgram("node", filepath.Join("js", "nodered.js"))
+	p := newProgram(nodeRED)
 	p.subscribesAgain = true
 	return p
 }

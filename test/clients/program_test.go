@@ -14,138 +14,162 @@ import (
 	"dunlin/test/harness"
 )
 
-// program is a client in another language: a process that reads a command per line from its standard input, and writes
-// an answer to each, and the messages that arrive, to its standard output. All lines are JSON:
+// host is a process that runs the clients of a library in another language, as many as the tests need: starting one for
+// each would be most of the tests' work. It reads a command per line from its standard input, and writes an answer to
+// each, and the messages that arrive, to its standard output. All lines are JSON:
 //
-//	{"do": "connect", "options": {...}}     {"answer": {"sessionPresent": false}}
-//	{"do": "publish", "messages": [...]}    {"answer": {}}     when all are acknowledged
-//	{"do": "send", "messages": [...]}       {"answer": {}}     at once
-//	{"do": "disconnect"}                    {"answer": {}}     when the connection is closed; the process ends
-//	                                        {"message": {...}} for each message that arrives
-//	                                        {"error": "..."}   instead of an answer
+//	{"client": 1, "do": "connect", "options": {...}}     {"client": 1, "answer": {"sessionPresent": false}}
+//	{"client": 1, "do": "publish", "messages": [...]}    {"client": 1, "answer": {}}  when all are acknowledged
+//	{"client": 1, "do": "send", "messages": [...]}       {"client": 1, "answer": {}}  at once
+//	{"client": 1, "do": "disconnect"}                    {"client": 1, "answer": {}}  when the connection is closed
+//	{"client": 1, "do": "abandon"}                       the same, when the wire is cut
+//	                                                     {"client": 1, "message": {...}}  for each that arrives
+//	                                                     {"client": 1, "error": "..."}    instead of an answer
 //
-// Options and messages are those of client_test.go. The process has one connection in its life; what a library keeps
-// of a session in memory is lost with it.
+// Options and messages are those of client_test.go. The process ends with its standard input.
+type host struct {
+	command func() []string
+	start   sync.Once
+	err     error // of the start
+	cmd     *exec.Cmd
+	stderr  strings.Builder // to be read after ended
+	ended   chan struct{}   // closed when the process has
+
+	mu      sync.Mutex
+	stdin   io.WriteCloser   // guarded by mu
+	clients map[int]*program // guarded by mu
+}
+
+func newHost(command func() []string) *host {
+	return &host{command: command, ended: make(chan struct{}), clients: map[int]*program{}}
+}
+
+// run starts the process.
+func (h *host) run() error {
+	command := h.command()
+	h.cmd = exec.Command(command[0], command[1:]...)
+	h.cmd.Stderr = &h.stderr
+	stdout, err := h.cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if h.stdin, err = h.cmd.StdinPipe(); err != nil {
+		return err
+	}
+	if err := h.cmd.Start(); err != nil {
+		return err
+	}
+	go h.read(stdout)
+	return nil
+}
+
+// read hands what the process writes to the clients.
+func (h *host) read(stdout io.Reader) {
+	defer close(h.ended)
+	defer h.cmd.Wait() //nolint:errcheck // what it said last is in stderr
+	for lines := bufio.NewReader(stdout); ; {
+		text, err := lines.ReadBytes('\n')
+		if err != nil {
+			return
+		}
+		var line struct {
+			Client  int
+			Answer  *answer
+			Message *message
+			Error   string
+		}
+		if err := json.Unmarshal(text, &line); err != nil {
+			panic(fmt.Sprintf("%v wrote %q: %v", h.cmd, text, err))
+		}
+		h.mu.Lock()
+		c := h.clients[line.Client]
+		h.mu.Unlock()
+		switch {
+		case line.Message != nil:
+			c.received <- *line.Message
+		case line.Answer != nil:
+			c.answers <- *line.Answer
+		default:
+			c.answers <- answer{err: errors.New(line.Error)}
+		}
+	}
+}
+
+// end ends the process, if it was started.
+func (h *host) end() {
+	h.start.Do(func() { h.err = errors.New("not started") })
+	if h.err == nil {
+		h.stdin.Close()
+		<-h.ended
+	}
+}
+
+// program is one client of a host.
 type program struct {
-	command  []string
+	host     *host
+	number   int // in the host
 	received chan message
-	process  *process
+	answers  chan answer
+	open     bool // connected, and neither disconnected nor abandoned
 	// A client that subscribes whenever it connects is given its filters again when a test resumes a session.
 	subscribesAgain bool
 	filters         []string
 	qos             byte
 }
 
-func newProgram(command ...string) *program {
-	return &program{command: command, received: inbox()}
-}
-
-// process is one run of the program.
-type process struct {
-	cmd     *exec.Cmd
-	stdin   io.WriteCloser
-	answers chan answer // closed when the process has ended
-	stderr  strings.Builder
-	end     sync.Once
-}
-
-// answer is a line from the process, unless it is a message.
+// answer is what a command came to.
 type answer struct {
 	SessionPresent bool `json:"sessionPresent"`
 	err            error
 }
 
-func startProcess(command []string, received chan<- message) (*process, error) {
-	p := &process{cmd: exec.Command(command[0], command[1:]...), answers: make(chan answer, 1)}
-	p.cmd.Stderr = &p.stderr
-	var err error
-	if p.stdin, err = p.cmd.StdinPipe(); err != nil {
-		return nil, err
-	}
-	stdout, err := p.cmd.StdoutPipe()
-	if err != nil {
-		return nil, err
-	}
-	if err := p.cmd.Start(); err != nil {
-		return nil, err
-	}
-	go p.read(stdout, received)
-	return p, nil
-}
-
-func (p *process) read(stdout io.Reader, received chan<- message) {
-	defer close(p.answers)
-	defer p.cmd.Wait() //nolint:errcheck // ended by us, or its last line says why
-	lines := bufio.NewReader(stdout)
-	for {
-		text, err := lines.ReadBytes('\n')
-		if err != nil {
-			return
-		}
-		var line struct {
-			Answer  *answer
-			Message *message
-			Error   string
-		}
-		switch err := json.Unmarshal(text, &line); {
-		case err != nil:
-			p.answers <- answer{err: fmt.Errorf("%w: %q", err, text)}
-		case line.Message != nil:
-			received <- *line.Message
-		case line.Answer != nil:
-			p.answers <- *line.Answer
-		default:
-			p.answers <- answer{err: errors.New(line.Error)}
-		}
-	}
-}
-
-// do sends a command and waits for its answer.
-func (p *program) do(command any) (answer, error) {
-	line, err := json.Marshal(command)
-	if err != nil {
-		return answer{}, err
-	}
-	if _, err := p.process.stdin.Write(append(line, '\n')); err != nil {
-		return answer{}, fmt.Errorf("%w\n%s", err, p.process.kill())
-	}
-	select {
-	case a, running := <-p.process.answers:
-		if !running {
-			return a, fmt.Errorf("the program has ended\n%s", p.process.kill())
-		}
-		return a, a.err
-	case <-time.After(harness.Patience):
-		return answer{}, fmt.Errorf("no answer to %.200s within %v\n%s", line, harness.Patience, p.process.kill())
-	}
-}
-
-// kill ends the process and returns what it wrote to standard error.
-func (p *process) kill() string {
-	p.end.Do(func() {
-		p.stdin.Close()
-		_ = p.cmd.Process.Kill() // fails only when it has ended already
-		for range p.answers {    // until it has
-			continue
-		}
-	})
-	return p.stderr.String()
-}
-
 type command struct {
+	Client   int       `json:"client"`
 	Do       string    `json:"do"`
 	Options  *options  `json:"options,omitempty"`
 	Messages []message `json:"messages,omitempty"`
+}
+
+func newProgram(h *host) *program {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	p := &program{host: h, number: len(h.clients) + 1, received: inbox(), answers: make(chan answer, 1)}
+	h.clients[p.number] = p
+	return p
+}
+
+// do sends a command and waits for its answer.
+func (p *program) do(c command) (answer, error) {
+	c.Client = p.number
+	line, err := json.Marshal(c)
+	if err != nil {
+		return answer{}, err
+	}
+	p.host.start.Do(func() { p.host.err = p.host.run() })
+	if p.host.err != nil {
+		return answer{}, p.host.err
+	}
+	p.host.mu.Lock()
+	_, err = p.host.stdin.Write(append(line, '\n'))
+	p.host.mu.Unlock()
+	if err != nil {
+		return answer{}, fmt.Errorf("%v: %w", p.host.cmd, err)
+	}
+	select {
+	case a := <-p.answers:
+		return a, a.err
+	case <-p.host.ended:
+		return answer{}, fmt.Errorf("%v has ended\n%s", p.host.cmd, &p.host.stderr)
+	case <-time.After(harness.Patience):
+		return answer{}, fmt.Errorf("no answer to %.200s within %v", line, harness.Patience)
+	}
 }
 
 func (p *program) connect(o options) (sessionPresent bool, err error) {
 	if p.subscribesAgain && len(o.Filters) == 0 {
 		o.Filters, o.QoS = p.filters, p.qos
 	}
-	p.filters, p.qos = o.Filters, o.QoS
-	if p.process, err = startProcess(p.command, p.received); err != nil {
-		return false, err
-	}
+	p.filters, p.qos, p.open = o.Filters, o.QoS, true
 	a, err := p.do(command{Do: "connect", Options: &o})
 	return a.SessionPresent, err
 }
@@ -163,13 +187,14 @@ func (p *program) send(messages []message) error {
 func (p *program) messages() <-chan message { return p.received }
 
 func (p *program) disconnect() error {
+	p.open = false
 	_, err := p.do(command{Do: "disconnect"})
-	p.process.kill()
 	return err
 }
 
 func (p *program) abandon() {
-	if p.process != nil {
-		p.process.kill()
+	if p.open {
+		p.open = false
+		_, _ = p.do(command{Do: "abandon"}) // nobody needs it any more
 	}
 }

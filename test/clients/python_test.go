@@ -7,8 +7,8 @@ import (
 	"sync"
 )
 
-// python is an interpreter which has the library: that of the system, which the distribution's package is for, or else
-// the one on PATH.
+// python is an interpreter which has the library: the system's, which the distribution's package is for, or else the one
+// on PATH.
 var python = sync.OnceValues(func() (string, error) {
 	var err error
 	for _, name := range []string{"/usr/bin/python3", "python3"} {
@@ -21,13 +21,15 @@ var python = sync.OnceValues(func() (string, error) {
 	return "", err
 })
 
+var pahoPython = newHost(func() []string {
+	interpreter, _ := python() // installed
+	return []string{interpreter, filepath.Join("python", "client.py")}
+})
+
 func pahoPythonInstalled() error {
 	_, err := python()
 	return err
 }
 
-// newPahoPython is Eclipse Paho for Python, by python/client.py.
-func newPahoPython() client {
-	interpreter, _ := python() // installed
-	return newProgram(interpreter, filepath.Join("python", "client.py"))
-}
+// newPahoPython is Eclipse Paho for Python.
+func newPahoPython() client { return newProgram(pahoPython) }

@@ -5,19 +5,28 @@ const readline = require('node:readline')
 
 const write = (line) => process.stdout.write(JSON.stringify(line) + '\n')
 
-// Answers each command with what its handler returns; handlers are asynchronous, and run one after another.
-function serve(handlers) {
-  let last = Promise.resolve()
-  readline.createInterface({ input: process.stdin }).on('line', (text) => {
+// Makes a client for each number that the tests use, and answers each command with what its method returns. The methods
+// are asynchronous; those of one client run one after another.
+function serve(makeClient) {
+  const clients = new Map()
+  const lines = readline.createInterface({ input: process.stdin })
+  lines.on('line', (text) => {
     const command = JSON.parse(text)
-    last = last.then(async () => {
+    const number = command.client
+    if (!clients.has(number)) {
+      clients.set(number, { client: makeClient((message) => write({ client: number, message })), last: Promise.resolve() })
+    }
+    const entry = clients.get(number)
+    entry.last = entry.last.then(async () => {
       try {
-        write({ answer: (await handlers[command.do](command.options || command.messages)) || {} })
+        const answer = await entry.client[command.do](command.options || command.messages)
+        write({ client: number, answer: answer || {} })
       } catch (err) {
-        write({ error: String(err.stack || err) })
+        write({ client: number, error: String(err.stack || err) })
       }
     })
   })
+  lines.on('close', () => process.exit(0)) // the tests have ended
 }
 
 // The properties of a message, or of a will, as MQTT.js takes them.
@@ -39,10 +48,9 @@ function toProperties(m) {
   return properties
 }
 
-// A message as the tests read it.
-function toMessage(topic, payload, packet) {
-  const m = { topic, payload: payload.toString(), qos: packet.qos, retain: packet.retain }
-  const p = packet.properties || {}
+// A message as the tests read it. Its properties have the names of MQTT.js.
+function toMessage({ topic, payload, qos, retain }, p) {
+  const m = { topic, payload: payload.toString(), qos, retain }
   if (p.contentType) m.contentType = p.contentType
   if (p.responseTopic) m.responseTopic = p.responseTopic
   if (p.correlationData) m.correlationData = p.correlationData.toString()
@@ -55,4 +63,4 @@ function toMessage(topic, payload, packet) {
   return m
 }
 
-module.exports = { serve, write, toProperties, toMessage }
+module.exports = { serve, toProperties, toMessage }

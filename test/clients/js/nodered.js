@@ -1,6 +1,6 @@
-// Node-RED's MQTT nodes as a client under test: the runtime without its editor, and a flow of the nodes
+// Node-RED's MQTT nodes as a client under test: the runtime without its editor, and for each client a flow of the nodes
 //
-//   (commands) -> mqtt out      mqtt in, one for each filter -> function (messages)
+//   (commands) -> mqtt out      mqtt in, one for each filter -> function (arrived)
 //                 complete -> function (acknowledged)      catch -> function (failed)
 //
 // which share one mqtt-broker node. It subscribes each time it connects, as Node-RED always does.
@@ -8,9 +8,10 @@
 
 const fs = require('node:fs')
 const path = require('node:path')
+const { setImmediate } = require('node:timers/promises')
 const runtime = require('@node-red/runtime')
 const util = require('@node-red/util')
-const { serve, write, toProperties } = require('./lines')
+const { serve, toProperties, toMessage } = require('./lines')
 
 const coreNodesDir = path.dirname(require.resolve('@node-red/nodes/package.json'))
 
@@ -20,76 +21,28 @@ const nodesExcludes = fs.readdirSync(path.join(coreNodesDir, 'core'), { recursiv
   .map((file) => path.basename(file))
   .filter((file) => file.endsWith('.js') && !wanted.includes(file))
 
-// What the function nodes call.
-const bridge = {
-  arrived: (msg) => write({ message: toMessage(msg) }),
-  acknowledged: (msg) => waiting.get(msg.number)?.resolve(),
-  failed: (msg) => waiting.get(msg.number)?.reject(new Error(msg.error.message)),
-}
-const waiting = new Map() // the messages on their way out, by number
-let number = 0
-
-function flow(o) {
-  const url = new URL(o.url)
-  const broker = {
-    id: 'broker',
-    type: 'mqtt-broker',
-    broker: url.protocol === 'ws:' ? o.url : url.hostname,
-    port: url.port,
-    clientid: o.id,
-    protocolVersion: o.version,
-    cleansession: !o.persistent,
-    autoConnect: true,
-    autoUnsubscribe: false, // or it unsubscribes when it is stopped
-    keepalive: 60,
-    sessionExpiry: o.persistent ? 3600 : 0,
-  }
-  if (o.will) {
-    const { contentType, responseTopic, correlationData, messageExpiryInterval, userProperties } = toProperties(o.will)
-    Object.assign(broker, {
-      willTopic: o.will.topic,
-      willPayload: o.will.payload,
-      willQos: o.will.qos,
-      willRetain: o.will.retain,
-      willMsg: { contentType, respTopic: responseTopic, correl: correlationData, expiry: messageExpiryInterval, userProps: userProperties },
-    })
-  }
-  const place = { z: 'flow', x: 0, y: 0 } // what has no place is a configuration
-  const call = (id, what) => ({ ...place, id, type: 'function', func: `global.get('bridge').${what}(msg)`, outputs: 0, libs: [], wires: [] })
-  const subscription = { ...place, type: 'mqtt in', broker: 'broker', qos: o.qos, nl: false, rap: false, rh: 0, datatype: 'utf8', inputs: 0, wires: [['arrived']] }
-  return [
-    { id: 'flow', type: 'tab' },
-    broker,
-    ...(o.filters || []).map((topic, i) => ({ ...subscription, id: 'in' + i, topic })),
-    { ...place, id: 'out', type: 'mqtt out', broker: 'broker', wires: [] },
-    { ...place, id: 'complete', type: 'complete', scope: ['out'], wires: [['acknowledged']] },
-    { ...place, id: 'catch', type: 'catch', scope: ['out'], wires: [['failed']] },
-    call('arrived', 'arrived'),
-    call('acknowledged', 'acknowledged'),
-    call('failed', 'failed'),
-  ]
-}
+// What the function nodes call, for the client whose number is in their names.
+const bridges = {}
 
 const nothing = async () => ({})
 
-async function connect(o) {
-  const storageModule = {
-    init: nothing,
-    getFlows: async () => flow(o),
-    saveFlows: nothing,
-    getCredentials: nothing,
-    saveCredentials: nothing,
-    getSettings: nothing,
-    saveSettings: nothing,
-    getSessions: nothing,
-    saveSessions: nothing,
-  }
+async function start() {
   const settings = {
     coreNodesDir,
     nodesExcludes,
     userDir: __dirname,
-    storageModule,
-    functionGlobalContext: { bridge },
+    storageModule: {
+      init: nothing,
+      getFlows: async () => [],
+      saveFlows: nothing,
+      getCredentials: nothing,
+      saveCredentials: nothing,
+      getSettings: nothing,
+      saveSettings: nothing,
+      getSessions: nothing,
+      saveSessions: nothing,
+    },
+    functionGlobalContext: { bridges },
     mqttReconnectTime: 50,
     telemetry: { enabled: false, updateNotification: false },
     externalModules: { autoInstall: false },
@@ -97,46 +50,125 @@ async function connect(o) {
   }
   util.init(settings)
   runtime.init(settings)
-  const answered = new Promise((resolve, reject) => {
-    runtime.events.once('flows:started', () => listen(o, resolve, reject))
-  })
+  const started = new Promise((resolve) => runtime.events.once('flows:started', resolve))
   await runtime.start()
-  return answered
+  await started
 }
 
-// The nodes do not tell when the broker has answered CONNECT and SUBSCRIBE; the library beneath them does.
-function listen(o, resolve, reject) {
-  const { client } = runtime._.nodes.getNode('broker')
-  let answers = (o.filters || []).length
-  const answer = {}
-  client.on('packetreceive', (packet) => {
-    if (packet.cmd === 'connack') answer.sessionPresent = packet.sessionPresent
-    if (packet.cmd === 'suback') {
-      answers--
-      if (packet.granted[0] !== o.qos) reject(new Error('granted ' + packet.granted))
+function brokerNode(o) {
+  const url = new URL(o.url)
+  const node = {
+    type: 'mqtt-broker',
+    broker: url.protocol === 'ws:' ? o.url : url.hostname,
+    port: url.port,
+    clientid: o.id,
+    protocolVersion: o.version,
+    cleansession: !o.persistent,
+    autoConnect: false,
+    autoUnsubscribe: false, // or it unsubscribes when it is stopped
+    keepalive: 60,
+    sessionExpiry: o.persistent ? 3600 : 0,
+  }
+  if (o.will) {
+    const p = toProperties(o.will)
+    node.willTopic = o.will.topic
+    node.willPayload = o.will.payload
+    node.willQos = o.will.qos
+    node.willRetain = o.will.retain
+    node.willMsg = {
+      contentType: p.contentType,
+      respTopic: p.responseTopic,
+      correl: p.correlationData,
+      expiry: p.messageExpiryInterval,
+      userProps: p.userProperties,
     }
-    if (answers === 0) resolve(answer)
+  }
+  return node
+}
+
+function flow(name, o) {
+  const id = (what) => `${name}-${what}`
+  const place = { z: name, x: 0, y: 0 } // what has no place is a configuration
+  const call = (what) => ({
+    ...place, id: id(what), type: 'function', func: `global.get('bridges')['${name}'].${what}(msg)`, outputs: 0, libs: [], wires: [],
   })
+  const subscription = {
+    ...place, type: 'mqtt in', broker: id('broker'), qos: o.qos, nl: false, rap: false, rh: 0, datatype: 'utf8', inputs: 0, wires: [[id('arrived')]],
+  }
+  return {
+    label: name,
+    configs: [{ ...brokerNode(o), id: id('broker'), z: name }],
+    nodes: [
+      ...(o.filters || []).map((topic, i) => ({ ...subscription, id: id('in' + i), topic })),
+      { ...place, id: id('out'), type: 'mqtt out', broker: id('broker'), wires: [] },
+      { ...place, id: id('complete'), type: 'complete', scope: [id('out')], wires: [[id('acknowledged')]] },
+      { ...place, id: id('catch'), type: 'catch', scope: [id('out')], wires: [[id('failed')]] },
+      call('arrived'),
+      call('acknowledged'),
+      call('failed'),
+    ],
+  }
 }
 
-function publish(messages) {
-  const out = runtime._.nodes.getNode('out')
-  return Promise.all(messages.map((m) => new Promise((resolve, reject) => {
-    waiting.set(++number, { resolve, reject })
-    const { topic, payload, qos, retain } = m
-    out.receive({ topic, payload, qos, retain, ...toProperties(m), number })
-  }))).then(() => {})
-}
+let started
+let flows = 0
 
-function toMessage(msg) {
-  const m = { topic: msg.topic, payload: msg.payload, qos: msg.qos, retain: msg.retain }
-  if (msg.contentType) m.contentType = msg.contentType
-  if (msg.responseTopic) m.responseTopic = msg.responseTopic
-  if (msg.correlationData) m.correlationData = msg.correlationData.toString()
-  if (msg.payloadFormatIndicator) m.format = 1
-  if (msg.messageExpiryInterval) m.expirySeconds = msg.messageExpiryInterval
-  if (msg.userProperties) m.user = Object.entries(msg.userProperties)
-  return m
-}
+serve((arrived) => {
+  const waiting = new Map() // the messages on their way out, by number
+  let number = 0
+  let flowID
+  let name
 
-serve({ connect, publish, disconnect: () => runtime.stop().then(() => {}) })
+  const node = (what) => runtime._.nodes.getNode(`${name}-${what}`)
+
+  async function connect(o) {
+    started = started || start()
+    await started
+    name = 'flow' + ++flows
+    bridges[name] = {
+      arrived: (msg) => arrived(toMessage(msg, msg)),
+      acknowledged: (msg) => waiting.get(msg.number)?.resolve(),
+      failed: (msg) => waiting.get(msg.number)?.reject(new Error(msg.error.message)),
+    }
+    const added = flow(name, o)
+    flowID = await runtime.flows.addFlow({ flow: added })
+    while (!added.nodes.every((n) => runtime._.nodes.getNode(n.id))) await setImmediate() // they are made after the answer
+    node('out').receive({ action: 'connect' })
+    while (!node('broker').client) await setImmediate()
+    return answers(node('broker').client, o)
+  }
+
+  // The nodes do not tell when the broker has answered CONNECT and SUBSCRIBE; the library beneath them does.
+  function answers(client, o) {
+    return new Promise((resolve, reject) => {
+      const answer = {}
+      let due = (o.filters || []).length
+      client.on('packetreceive', (packet) => {
+        if (packet.cmd === 'connack') answer.sessionPresent = packet.sessionPresent
+        if (packet.cmd === 'suback') due--
+        if (packet.cmd === 'suback' && packet.granted[0] !== o.qos) reject(new Error('granted ' + packet.granted))
+        if (due === 0) resolve(answer)
+      })
+    })
+  }
+
+  // Gives a message to the mqtt out node, and waits until that is done with it.
+  function out(msg) {
+    return new Promise((resolve, reject) => {
+      waiting.set(++number, { resolve, reject })
+      node('out').receive({ ...msg, number })
+    })
+  }
+
+  async function publish(messages) {
+    await Promise.all(messages.map(({ topic, payload, qos, retain, ...m }) => out({ topic, payload, qos, retain, ...toProperties(m) })))
+  }
+
+  // A flow that is deleted unsubscribes: it must be disconnected before.
+  async function disconnect() {
+    await out({ action: 'disconnect' })
+    await runtime.flows.deleteFlow({ id: flowID })
+  }
+
+  return { connect, publish, disconnect, abandon: disconnect }
+})

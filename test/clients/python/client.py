@@ -1,6 +1,7 @@
 """Paho for Python as a client under test. The line protocol is that of program_test.go."""
 
 import json
+import queue
 import sys
 import threading
 from urllib.parse import urlparse
@@ -60,14 +61,15 @@ def to_message(got):
 
 
 class Client:
-    def __init__(self):
+    def __init__(self, arrived):
+        self.arrived = arrived
+
+    def connect(self, o):
         self.connected = threading.Event()
         self.subscribed = threading.Event()
         self.session_present = False
         self.granted = []
         self.aliased = {}  # the topic of each alias
-
-    def connect(self, o):
         url = urlparse(o["url"])
         self.version = o["version"]
         is5 = self.version == 5
@@ -82,7 +84,7 @@ class Client:
         )
         self.client.on_connect = self.on_connect
         self.client.on_subscribe = self.on_subscribe
-        self.client.on_message = lambda client, userdata, got: write(message=to_message(got))
+        self.client.on_message = lambda client, userdata, got: self.arrived(to_message(got))
         self.client.reconnect_delay_set(min_delay=0.05, max_delay=0.1)
         if url.path:
             self.client.ws_set_options(path=url.path)
@@ -164,15 +166,37 @@ class Client:
         return {}
 
 
+    def abandon(self, _):
+        return self.disconnect(_)
+
+
+class Worker:
+    """Carries out the commands for one client, one after another."""
+
+    def __init__(self, number):
+        self.number = number
+        self.client = Client(lambda message: write(client=number, message=message))
+        self.commands = queue.Queue()
+        threading.Thread(target=self.run, daemon=True).start()
+
+    def run(self):
+        while True:
+            command = self.commands.get()
+            try:
+                argument = command.get("options") or command.get("messages")
+                write(client=self.number, answer=getattr(self.client, command["do"])(argument))
+            except Exception as err:  # pylint: disable=broad-except
+                write(client=self.number, error=repr(err))
+
+
 def main():
-    client = Client()
+    workers = {}
     for line in sys.stdin:
         command = json.loads(line)
-        try:
-            argument = command.get("options") or command.get("messages")
-            write(answer=getattr(client, command["do"])(argument))
-        except Exception as err:  # pylint: disable=broad-except
-            write(error=repr(err))
+        number = command["client"]
+        if number not in workers:
+            workers[number] = Worker(number)
+        workers[number].commands.put(command)
 
 
 main()
