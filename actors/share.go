@@ -70,7 +70,8 @@ func (s *share) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		var err error
 		if s.isOver() {
-			if err = s.shares.queues.Remove(ctx, s.name); err == nil && s.end() {
+			err = s.shares.call(ctx, func() error { return s.shares.queues.Remove(ctx, s.name) })
+			if err == nil && s.end() {
 				return
 			}
 		} else {
@@ -110,7 +111,11 @@ func (s *share) end() bool {
 // serve opens the queue and works with it until it fails or there is no subscriber any more. The first one may be that of
 // an earlier run, and hold what died with its holders.
 func (s *share) serve(ctx context.Context) error {
-	queue, err := s.shares.queues.Open(ctx, s.name)
+	var queue sessions.SharedQueue
+	err := s.shares.call(ctx, func() (err error) {
+		queue, err = s.shares.queues.Open(ctx, s.name)
+		return err
+	})
 	if err != nil {
 		s.closed(err)
 		return err

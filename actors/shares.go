@@ -20,6 +20,8 @@ type shares struct {
 	log    *slog.Logger
 	// max bounds the shares that clients make.
 	max int
+	// slots bound the queues that are made or removed at a time.
+	slots chan struct{}
 	// task runs a goroutine of a share until the broker stops.
 	task func(func(ctx context.Context))
 	// settled is closed when it is known which messages the sessions of before hold.
@@ -34,13 +36,29 @@ type shares struct {
 	of map[string]map[string]struct{}
 }
 
+// maxShareCalls bounds the queues of shares that are made or removed at a time: storage takes them one by one, and the answer
+// to the last of many would come too late.
+const maxShareCalls = 16
+
 func newShares(b *Broker) *shares {
 	s := &shares{
 		queues: b.storage.Shared, stats: &b.stats, log: b.log, max: b.cfg.MaxShares, settled: b.settled,
-		open: map[string]*share{}, of: map[string]map[string]struct{}{},
+		slots: make(chan struct{}, maxShareCalls),
+		open:  map[string]*share{}, of: map[string]map[string]struct{}{},
 	}
 	s.task = func(f func(context.Context)) { b.task(func() { f(b.running) }) }
 	return s
+}
+
+// call makes a call of storage when its turn has come.
+func (s *shares) call(ctx context.Context, f func() error) error {
+	select {
+	case s.slots <- struct{}{}:
+		defer func() { <-s.slots }()
+		return f()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // errTooManyShares: shares.max_groups.

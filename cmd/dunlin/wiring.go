@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"time"
 
 	"dunlin/actors"
 	"dunlin/jetstream"
@@ -38,7 +39,7 @@ func (n *node) start(ctx context.Context, c Config, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	n.onStop(embedded.Shutdown)
+	n.onStop(func(ctx context.Context) error { return stopNATS(ctx, embedded.Shutdown, log) })
 	n.at.NATS = cmp.Or(embedded.Address(), wordOff)
 
 	connection, err := embedded.Connect()
@@ -67,6 +68,25 @@ func (n *node) start(ctx context.Context, c Config, log *slog.Logger) error {
 }
 
 func (n *node) onStop(stop func(context.Context) error) { n.stops = append(n.stops, stop) }
+
+// stopNATS stops the embedded server. It closes the queues of shared subscriptions one by one: when there are too many for
+// the time that is left, it ends with the process. All of ours is stored by then, so that this is no failure.
+func stopNATS(ctx context.Context, shutdown func(context.Context) error, log *slog.Logger) error {
+	if deadline, ok := ctx.Deadline(); ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, deadline.Add(-stopMargin))
+		defer cancel()
+	}
+	err := shutdown(ctx)
+	if err != nil && ctx.Err() != nil {
+		log.Info("the embedded NATS server ends with the process", "cause", err)
+		return nil
+	}
+	return err
+}
+
+// stopMargin is what is left of the time to stop when the embedded server has not stopped.
+const stopMargin = 200 * time.Millisecond
 
 // Addresses implements broker.
 func (n *node) Addresses() addresses { return n.at }

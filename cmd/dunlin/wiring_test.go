@@ -119,3 +119,17 @@ func TestConnectRateReachesTheBroker(t *testing.T) {
 		t.Errorf("connect rate is %d", got)
 	}
 }
+
+// Many queues of shared subscriptions make the embedded server slow to stop; the process ends in time, and without an error.
+func TestSlowNATSIsNoFailureOfTheStop(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 2*stopMargin)
+	defer cancel()
+	never := func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
+	if err := stopNATS(ctx, never, slog.New(slog.DiscardHandler)); err != nil || ctx.Err() != nil {
+		t.Errorf("it ended with %v, and of its time with %v", err, ctx.Err())
+	}
+	broken := errors.New("broken")
+	if err := stopNATS(t.Context(), func(context.Context) error { return broken }, slog.New(slog.DiscardHandler)); !errors.Is(err, broken) {
+		t.Errorf("it ended with %v, want %v", err, broken)
+	}
+}
