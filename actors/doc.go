@@ -42,7 +42,7 @@
 //	end of the log in memory        64 MiB: the oldest go; who is behind reads its durable queue
 //	messages a share has taken      256 or 4 MiB: nothing is taken while they wait for room
 //	those for some members only     64 or 4 MiB: others are handed what is behind them up to there
-//	queues of shares to be made     16 are made or removed at a time: the others wait for their turn
+//	queues of shares to be made     16 are made, looked through or removed at a time: the others wait for their turn
 //	sessions waiting to be parked   sessions.max_parked_consumers: the one parked first goes without queue
 //	CONNECTs of one client          50 a second after 500: refused (0x9F), before its session notices
 //	CONNECTs of a session waiting   as many as connections: until the one before is heard out, 0.5 s at most

@@ -153,10 +153,12 @@ func (s *share) reclaim(ctx context.Context, queue sessions.SharedQueue) error {
 	case <-ctx.Done():
 		return nil
 	}
-	return queue.Reclaim(ctx, func(sequence uint64) bool {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		return s.held.has(sequence)
+	return s.shares.call(ctx, func() error {
+		return queue.Reclaim(ctx, func(sequence uint64) bool {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			return s.held.has(sequence)
+		})
 	})
 }
 

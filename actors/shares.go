@@ -20,7 +20,7 @@ type shares struct {
 	log    *slog.Logger
 	// max bounds the shares that clients make.
 	max int
-	// slots bound the queues that are made or removed at a time.
+	// slots bound the queues that are made, looked through or removed at a time.
 	slots chan struct{}
 	// task runs a goroutine of a share until the broker stops.
 	task func(func(ctx context.Context))
@@ -36,8 +36,8 @@ type shares struct {
 	of map[string]map[string]struct{}
 }
 
-// maxShareCalls bounds the queues of shares that are made or removed at a time: storage takes them one by one, and the answer
-// to the last of many would come too late.
+// maxShareCalls bounds the queues of shares that are made, looked through or removed at a time: storage takes them one by
+// one, and the answer to the last of many would come too late.
 const maxShareCalls = 16
 
 func newShares(b *Broker) *shares {

@@ -234,3 +234,26 @@ func TestWhatDiedWithItsMemberComesAtOnce(t *testing.T) {
 		})
 	}
 }
+
+// Storage is asked for a few queues at a time, so that the answer to the last of many does not come too late.
+func TestQueuesOfSharesAreMadeFewAtATime(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		storage := sessionstest.New()
+		b := startOnPipes(t, storage, "boot-1")
+		storage.Latency(func(o sessionstest.Operation) time.Duration {
+			if o.Kind == sessionstest.OpenShared {
+				return time.Second
+			}
+			return 0
+		})
+		filters := make([]string, 3*maxShareCalls)
+		for i := range filters {
+			filters[i] = fmt.Sprintf("$share/g/t/%d", i)
+		}
+		began := time.Now()
+		b.connected("c", clean).subscribe(1, filters...)
+		if took := time.Since(began); took < 3*time.Second || took > 5*time.Second {
+			t.Errorf("it took %v", took)
+		}
+	})
+}
