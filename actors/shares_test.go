@@ -257,3 +257,13 @@ func TestQueuesOfSharesAreMadeFewAtATime(t *testing.T) {
 		}
 	})
 }
+
+// What is given back late, by a session that was given up, stays with the member that has it by then.
+func TestWhatAnotherMemberHasIsNotGivenBack(t *testing.T) {
+	s := newShare(&shares{stats: &Stats{}}, "$share/g/t")
+	s.held.set(1, holding{clientID: "other"})
+	s.giveBack([]sessions.Entry{{Position: sessions.Position{Sequence: 1}, Message: &sessions.Message{}}}, &member{clientID: "late"}, "")
+	if !s.held.has(1) {
+		t.Error("it was taken away")
+	}
+}
