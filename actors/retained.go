@@ -2,7 +2,6 @@ package actors
 
 import (
 	"bytes"
-	"cmp"
 	"slices"
 	"strings"
 	"time"
@@ -21,7 +20,7 @@ const retainedSweepInterval = 10 * time.Second
 // A removed message leaves no trace. So an older one that comes late would be taken for new: whoever feeds the index
 // hands it every entry once, in log order, after those of the bucket.
 //
-// Not safe for concurrent use, match neither. Owner: the log tail, under its lock.
+// Not safe for concurrent use. Owner: the router, under its lock.
 type retainedIndex struct {
 	root retainedNode
 	// maxMessages is how many messages it may hold; 0 means any number.
@@ -76,37 +75,6 @@ func (x *retainedIndex) apply(e sessions.Entry) bool {
 	return true
 }
 
-// match appends to dst the retained messages whose topic matches a filter, in the order of their topics, and returns
-// it. Expired ones are left out, and removed. [MQTT-3.3.2-5]
-func (x *retainedIndex) match(filter string, now time.Time, dst []sessions.Entry) []sessions.Entry {
-	type match struct { // beside the entry, what it is sorted by: a sort that goes to the message takes thrice as long
-		topic string
-		entry *sessions.Entry
-	}
-	var (
-		one     [1]match // most filters here have no wildcard
-		matches = one[:0]
-		expired []string
-	)
-	x.root.match(filter, true, func(n *retainedNode) {
-		topic := n.entry.Message.Topic
-		if n.entry.Message.Expired(now) {
-			expired = append(expired, topic)
-		} else {
-			matches = append(matches, match{topic, n.entry})
-		}
-	})
-	for _, topic := range expired {
-		x.remove(topic)
-	}
-	slices.SortFunc(matches, func(a, b match) int { return cmp.Compare(a.topic, b.topic) })
-	dst = slices.Grow(dst, len(matches))
-	for _, m := range matches {
-		dst = append(dst, *m.entry)
-	}
-	return dst
-}
-
 // makeRoom makes sure that one more message may be held, if need be by the removal of expired ones.
 func (x *retainedIndex) makeRoom(now time.Time) bool {
 	if x.maxMessages == 0 || x.messages < x.maxMessages {
@@ -122,7 +90,7 @@ func (x *retainedIndex) makeRoom(now time.Time) bool {
 
 func (x *retainedIndex) removeExpired(now time.Time) {
 	var expired []string
-	x.root.visitAll(false, func(n *retainedNode) {
+	x.root.visitAll(func(n *retainedNode) {
 		if n.entry.Message.Expired(now) {
 			expired = append(expired, n.entry.Message.Topic)
 		}
@@ -179,49 +147,13 @@ func (n *retainedNode) remove(rest string) (removed *sessions.Entry) {
 	return removed
 }
 
-// match visits the nodes with an entry that match the rest of a filter, seen from this node.
-func (n *retainedNode) match(rest string, isRoot bool, visit func(*retainedNode)) {
-	for more := true; more; isRoot = false {
-		var level string
-		level, rest, more = strings.Cut(rest, "/")
-		switch {
-		case level == "#" && !more:
-			n.visitAll(isRoot, visit) // this level too: "a/#" matches "a" (4.7.1.2)
-			return
-		case level == "+":
-			for name, child := range n.children.All() {
-				if isRoot && strings.HasPrefix(name, "$") {
-					continue // [MQTT-4.7.2-1]
-				}
-				if more {
-					child.match(rest, false, visit)
-				} else {
-					child.visit(visit)
-				}
-			}
-			return
-		}
-		if n = n.children.Child(level); n == nil {
-			return
-		}
-	}
-	n.visit(visit)
-}
-
-// visitAll visits the nodes with an entry from this one on downwards; of the root, on behalf of a wildcard, not those
-// below a level that starts with "$". [MQTT-4.7.2-1]
-func (n *retainedNode) visitAll(hideSystem bool, visit func(*retainedNode)) {
-	n.visit(visit)
-	for name, child := range n.children.All() {
-		if !hideSystem || !strings.HasPrefix(name, "$") {
-			child.visitAll(false, visit)
-		}
-	}
-}
-
-func (n *retainedNode) visit(visit func(*retainedNode)) {
+// visitAll visits the nodes with an entry from this one on downwards.
+func (n *retainedNode) visitAll(visit func(*retainedNode)) {
 	if n.entry != nil {
 		visit(n)
+	}
+	for _, child := range n.children.All() {
+		child.visitAll(visit)
 	}
 }
 

@@ -221,14 +221,64 @@ func (r *router) subscribe(m *member, effect sessions.Subscribe, now time.Time, 
 		r.waiting = append(r.waiting, headWaiter{stored, reached})
 		return in, false
 	}
-	in = sessions.Subscribed{Token: effect.Token, Position: r.head, Retained: make([][]sessions.Entry, len(effect.Filters))}
+	in = sessions.Subscribed{Token: effect.Token, Position: r.head, Retained: make([]sessions.RetainedPart, len(effect.Filters))}
+	room, visits := retainedAtOnce, retainedVisits
 	for i, f := range effect.Filters {
 		r.addFilter(m, f)
 		if effect.WantRetained[i] {
-			in.Retained[i] = r.retained.match(f, now, nil)
+			in.Retained[i], _ = r.retained.walk(f, "").next(room, &visits, now)
+			room -= len(in.Retained[i].Entries)
 		}
 	}
 	return in, true
+}
+
+// retainedAtOnce is how many retained messages a SUBSCRIBE brings at once; the session asks for the others.
+const retainedAtOnce = 256
+
+// walkRetained begins a walk through the retained messages.
+func (r *router) walkRetained(filter, after string) *retainedWalk {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.retained.walk(filter, after)
+}
+
+// readRetained hands the next part of a walk over, in its place among the batches of the log.
+func (r *router) readRetained(m *member, effect sessions.ReadRetained, w *retainedWalk, now time.Time) (more bool) {
+	for {
+		w.sort()
+		in, ready := r.tryReadRetained(m, effect, w, now)
+		if ready {
+			return in.More
+		}
+	}
+}
+
+func (r *router) tryReadRetained(m *member, effect sessions.ReadRetained, w *retainedWalk, now time.Time) (in sessions.RetainedRead, ready bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	visits := retainedVisits
+	in = sessions.RetainedRead{Token: effect.Token, Filter: effect.Filter}
+	if in.RetainedPart, ready = w.next(effect.Max, &visits, now); ready {
+		m.post(in)
+	}
+	return in, ready
+}
+
+// appendRetained adds the entries that are gone from the log, and are still the retained messages of their topics.
+func (r *router) appendRetained(entries []sessions.Entry, topics map[uint64]string) []sessions.Entry {
+	found := map[uint64]bool{}
+	for _, e := range entries {
+		found[e.Sequence] = true
+	}
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	for sequence, topic := range topics {
+		if n := r.retained.find(topic); !found[sequence] && n != nil && n.entry != nil && n.entry.Sequence == sequence {
+			entries = append(entries, *n.entry)
+		}
+	}
+	return entries
 }
 
 // addFilter puts a filter into the tree. mu is held.

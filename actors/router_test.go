@@ -238,7 +238,7 @@ func TestSubscribeWaitsForWhatWasPromisedToBeStored(t *testing.T) {
 	s.Log().Append(retainedEntry(0, "a", "2").Message, "", done, 2)
 	<-done
 	in, ok := r.subscribe(f.member, effect, time.Now(), nil)
-	if !ok || in.Position.Sequence != 1 || len(in.Retained) != 2 || len(in.Retained[0]) != 1 || in.Token != 7 {
+	if !ok || in.Position.Sequence != 1 || len(in.Retained) != 2 || len(in.Retained[0].Entries) != 1 || in.Token != 7 {
 		t.Fatalf("subscribed: %+v, %v", in, ok)
 	}
 	if r.deliver([]sessions.Entry{entry(2, "b")}); reached != 1 {
@@ -268,7 +268,7 @@ func TestRetainedMessageComesOnceOrLive(t *testing.T) {
 		}
 		wg.Wait()
 		times := map[uint64]int{}
-		for _, e := range in.Retained[0] {
+		for _, e := range in.Retained[0].Entries {
 			times[e.Sequence]++
 		}
 		for _, s := range f.sequences() {

@@ -48,6 +48,8 @@ type sessionActor struct {
 	queue    sessions.Queue
 	queueAt  uint64
 	queueUse uint64
+	// walk is where the session reads retained messages that a SUBSCRIBE still has to bring, nil for nowhere.
+	walk *retainedWalk
 
 	// queued is how many entries waited, at most, when those in the ring were last counted, up to queuedHead.
 	queued, queuedHead uint64

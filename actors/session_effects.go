@@ -40,6 +40,8 @@ func (a *sessionActor) perform(effect sessions.Effect) {
 		} else {
 			a.subscribe(e, nil)
 		}
+	case sessions.ReadRetained:
+		a.readRetained(e)
 	case sessions.Attach:
 		a.broker.router.attach(a.member, e.Filters)
 		a.broker.shares.attach(a.member, e.Shares)
@@ -68,6 +70,7 @@ func (a *sessionActor) perform(effect sessions.Effect) {
 		at := a.broker.router.leave(a.member)
 		if a.session.Connection() == 0 {
 			a.broker.router.detach(a.member)
+			a.walk = nil
 			a.broker.shares.detachAll(a.member)
 			a.queuedHead = 0
 		}
@@ -291,8 +294,21 @@ func (a *sessionActor) giveQueueBack() {
 func (a *sessionActor) loadMessages(e sessions.Load) {
 	a.broker.work(func(ctx context.Context) {
 		entries, err := a.broker.storage.Log.Load(ctx, e.Sequences)
+		if err == nil && len(entries) < len(e.Sequences) {
+			entries = a.broker.router.appendRetained(entries, e.Retained)
+		}
 		a.ref.post(sessions.Loaded{Token: e.Token, Entries: entries, Err: err})
 	})
+}
+
+// readRetained reads on in the retained messages of a filter, or begins to.
+func (a *sessionActor) readRetained(e sessions.ReadRetained) {
+	if w := a.walk; w == nil || w.filter != e.Filter || w.upTo != e.After {
+		a.walk = a.broker.router.walkRetained(e.Filter, e.After)
+	}
+	if !a.broker.router.readRetained(a.member, e, a.walk, time.Now()) {
+		a.walk = nil
+	}
 }
 
 // timerStep is the longest time that a timer stays on the wheel: the wheel would keep an actor that has gone in memory.

@@ -215,13 +215,15 @@ func (c *chaos) answerTo(i int, right bool) Input {
 	case Subscribe:
 		in := Subscribed{Token: e.Token, Position: at(uint64(c.number(0, 20))), Err: err}
 		for _, wanted := range e.WantRetained {
-			var entries []Entry
+			var part RetainedPart
 			if wanted {
-				entries = slices.DeleteFunc(c.entries(), func(e Entry) bool { return e.Message == nil })
+				part = c.retainedPart()
 			}
-			in.Retained = append(in.Retained, entries)
+			in.Retained = append(in.Retained, part)
 		}
 		return in
+	case ReadRetained:
+		return RetainedRead{Token: e.Token, Filter: e.Filter, RetainedPart: c.retainedPart()}
 	case Join:
 		return Fetched{Token: e.Token, UpTo: at(uint64(c.number(0, 20))), Live: err == nil, Err: err}
 	case Fetch:
@@ -234,6 +236,11 @@ func (c *chaos) answerTo(i int, right bool) Input {
 		return c.loaded(e, err)
 	}
 	return JournalTurn{}
+}
+
+func (c *chaos) retainedPart() RetainedPart {
+	entries := slices.DeleteFunc(c.entries(), func(e Entry) bool { return e.Message == nil })
+	return RetainedPart{Entries: entries, UpTo: "a", More: c.chance(2)}
 }
 
 func (c *chaos) save(e Effect, written bool, err error) Result {

@@ -183,7 +183,7 @@ func (s *Session) startAfresh(incarnation string) {
 	s.generation = 0
 	s.foreign, s.claimJournal = false, 0
 	s.subs = subscriptions{}
-	s.retained = nil
+	s.owed, s.retained = nil, nil
 	s.journalLazy = false
 }
 

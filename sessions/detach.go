@@ -134,7 +134,7 @@ func (s *Session) park(dst []Effect) []Effect {
 	s.looked = s.position()
 	s.missed = len(s.backlog) > 0 || s.mode == modeCatchingUp
 	s.clearBacklog()
-	s.retained = nil
+	s.parkRetained()
 	s.mode = modeParked
 	s.fetch = fetchState{token: s.fetch.token}
 	s.leaving++

@@ -16,8 +16,9 @@
 //	                                                      ending ──── will stored, record deleted ──► absent
 //
 // What must last is in two documents. The record (subscriptions, expiry, will) is written before CONNACK, SUBACK and
-// UNSUBACK; the journal (position in the log, unfinished deliveries, QoS 2 identifiers received) before the packets
-// that promise it: PUBREC, PUBCOMP, and PUBLISH and PUBREL of QoS 2. Of each document one write is in flight; what
+// UNSUBACK; the journal (position in the log, unfinished deliveries, retained messages owed, QoS 2 identifiers received)
+// before the packets that promise it: PUBREC, PUBCOMP, PUBLISH and PUBREL of QoS 2, and SUBACK when it owes retained
+// messages. Of each document one write is in flight; what
 // changes meanwhile goes with the next. An acknowledgement exists only as the answer to the write it promises, so it
 // cannot overtake it.
 //

@@ -90,6 +90,16 @@ type Subscribe struct {
 // and of shared ones it may be handed messages from now on, as ShareRoom says.
 type Attach struct{ Filters, Shares []string }
 
+// ReadRetained asks for retained messages of a filter, in the order of their topics, those behind a topic. Answer:
+// RetainedRead, in its place among what is handed over live.
+type ReadRetained struct {
+	Token  uint64
+	Filter string
+	// After is empty for the first ones.
+	After string
+	Max   int
+}
+
 // Unsubscribe ends filters. Of shared ones it ends the handing of messages; the session is one of the subscribers until
 // LeaveShares.
 type Unsubscribe struct{ Filters, Shares []string }
@@ -139,6 +149,8 @@ type Leave struct{}
 type Load struct {
 	Token     uint64
 	Sequences []uint64
+	// Retained are the topics of those that are retained messages: there they may be when they are gone from the log.
+	Retained map[uint64]string
 }
 
 // SetTimer arms a timer, or disarms it when At is zero. Answer, when it comes: TimerFired.
@@ -182,6 +194,7 @@ func (RequestJournalTurn) effect() {}
 func (Discard) effect()            {}
 func (Subscribe) effect()          {}
 func (Attach) effect()             {}
+func (ReadRetained) effect()       {}
 func (Unsubscribe) effect()        {}
 func (LeaveShares) effect()        {}
 func (ShareRoom) effect()          {}

@@ -2,7 +2,6 @@ package sessions
 
 import (
 	"math"
-	"slices"
 	"time"
 
 	"dunlin/mqttcodec"
@@ -265,34 +264,6 @@ func (s *Session) onRouted(now time.Time, in Routed, dst []Effect) []Effect {
 		}
 	}
 	return dst
-}
-
-// supersede takes back a retained message that waits to be sent, since a newer one of its topic is delivered live: never
-// stale after newer.
-func (s *Session) supersede(e Entry) {
-	if e.Message.Retain && len(s.retained) > 0 {
-		s.retained = slices.DeleteFunc(s.retained, func(d delivery) bool {
-			return d.entry.Message.Topic == e.Message.Topic && !d.entry.Time.After(e.Time)
-		})
-	}
-}
-
-// renewRetained puts a newer retained message, which cannot be delivered live, in the place of the one that waits to be
-// sent. It returns false when none does, or the newer one only removes it.
-func (s *Session) renewRetained(e Entry) (renewed bool) {
-	if !e.Message.Retain {
-		return false
-	}
-	if len(e.Message.Payload) == 0 {
-		s.supersede(e)
-		return false
-	}
-	for i := range s.retained {
-		if d := &s.retained[i]; d.entry.Message.Topic == e.Message.Topic {
-			d.entry, d.qos, renewed = e, 0, true
-		}
-	}
-	return renewed
 }
 
 // match decides whether and how a message is for this client: one copy, at the highest QoS that a matching subscription

@@ -259,6 +259,11 @@ func (w *world) checkRetainedCame() {
 			w.t.Fatalf("retained message at %d of %s did not come", seq, topic)
 		}
 	}
+	for topic, seq := range w.client.kept {
+		if w.client.seen[topic] < seq {
+			w.t.Fatalf("retained message at %d of %s, at QoS 1 or 2, did not come on any connection", seq, topic)
+		}
+	}
 }
 
 // checkStored: what the client published is in the log, at least once and in order at QoS 1, exactly once at QoS 2.

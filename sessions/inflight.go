@@ -38,6 +38,16 @@ type outbound struct {
 	counted bool
 	// share is the shared subscription that it came by, empty for others.
 	share string
+	// topic is that of a retained message which is not loaded yet, empty for others.
+	topic string
+}
+
+// retainedTopic is the topic of a retained message that may have to be loaded again.
+func (o *outbound) retainedTopic() string {
+	if o.retained && o.entry.Message != nil {
+		return o.entry.Message.Topic
+	}
+	return o.topic
 }
 
 // rewindInflight makes the unfinished deliveries ready to be sent again on the next connection. [MQTT-4.4.0-1]
@@ -54,7 +64,7 @@ func (s *Session) rewindInflight() {
 // resumeInflight takes up the unfinished deliveries on a new connection: PUBRELs at once, PUBLISHes in order as soon as
 // their messages are loaded. [MQTT-4.4.0-1]
 func (s *Session) resumeInflight(dst []Effect) []Effect {
-	var gone []uint64
+	load := Load{}
 	for i := range s.inflight {
 		o := &s.inflight[i]
 		switch {
@@ -64,16 +74,23 @@ func (s *Session) resumeInflight(dst []Effect) []Effect {
 			o.state = awaitingPubcomp
 			dst = s.send(&mqttcodec.Pubrel{PacketID: o.packetID}, dst)
 		case o.state == pubrecSeen:
-			s.sendWhen(false, o.journaled, o.packetID, &mqttcodec.Pubrel{PacketID: o.packetID})
+			s.sendWhen(0, o.journaled, o.packetID, &mqttcodec.Pubrel{PacketID: o.packetID})
 		case o.entry.Message == nil:
-			gone = append(gone, o.entry.Sequence)
+			load.Sequences = append(load.Sequences, o.entry.Sequence)
+			if o.topic != "" {
+				if load.Retained == nil {
+					load.Retained = map[uint64]string{}
+				}
+				load.Retained[o.entry.Sequence] = o.topic
+			}
 		}
 	}
-	if len(gone) == 0 {
+	if len(load.Sequences) == 0 {
 		return dst
 	}
 	s.loading = s.nextWork()
-	return append(dst, Load{Token: s.loading, Sequences: gone})
+	load.Token = s.loading
+	return append(dst, load)
 }
 
 // onLoaded gives the unfinished deliveries their messages back. One that is gone from the log frees its identifier, as
@@ -103,7 +120,7 @@ func (s *Session) onLoaded(in Loaded, dst []Effect) []Effect {
 		case !o.entry.Time.IsZero() && !o.entry.Time.Equal(e.Time):
 			dst = append(dst, Drop{Reason: DropReplaced, Count: 1})
 		default:
-			o.entry = e
+			o.entry, o.topic = e, ""
 			keep = append(keep, o)
 			continue
 		}
@@ -125,8 +142,7 @@ func (s *Session) pump(now time.Time, dst []Effect) []Effect {
 	if !none || s.loading != 0 || s.subscriptionWork.holds() {
 		return s.fetchMore(now, dst)
 	}
-	dst, room := s.sendRetained(now, dst)
-	if !room {
+	if dst, none = s.pumpRetained(now, dst); !none {
 		return s.fetchMore(now, dst)
 	}
 	for len(s.shared) > 0 {
@@ -148,26 +164,8 @@ func (s *Session) pump(now time.Time, dst []Effect) []Effect {
 		s.backlog = s.backlog[1:]
 	}
 	s.clearBacklog()
-	dst, _ = s.sendRetained(now, dst)
+	dst, _ = s.pumpRetained(now, dst)
 	return s.fetchMore(now, dst)
-}
-
-// sendRetained sends the retained messages that wait, up to the session's place in the log: what was published before them
-// comes first, so that none is followed by an older one. It reports whether the window has room for more.
-func (s *Session) sendRetained(now time.Time, dst []Effect) (_ []Effect, room bool) {
-	current := s.mode == modeLive && len(s.backlog) == 0
-	for len(s.retained) > 0 && (current || s.retained[0].entry.Sequence <= s.position().Sequence) {
-		var taken bool
-		if dst, taken = s.deliver(now, s.retained[0], dst); !taken {
-			return dst, false
-		}
-		s.retained[0] = delivery{}
-		s.retained = s.retained[1:]
-	}
-	if len(s.retained) == 0 {
-		s.retained = nil
-	}
-	return dst, true
 }
 
 // sendAssigned sends the messages that have an identifier, in order, as far as journal, quota and loading allow. It
@@ -339,9 +337,9 @@ func (s *Session) onPubrec(now time.Time, p *mqttcodec.Pubrec, dst []Effect) []E
 		return dst
 	}
 	o.state = pubrecSeen
-	o.entry.Message, o.identifiers = nil, nil // never sent again
+	o.entry.Message, o.identifiers, o.topic = nil, nil, "" // never sent again
 	o.journaled = s.journalNow()
-	s.sendWhen(false, o.journaled, p.PacketID, &mqttcodec.Pubrel{PacketID: p.PacketID})
+	s.sendWhen(0, o.journaled, p.PacketID, &mqttcodec.Pubrel{PacketID: p.PacketID})
 	s.moveReleased(i)
 	return dst
 }

@@ -44,7 +44,7 @@ func TestMessageWaitsWhileAllPacketIDsAreInUse(t *testing.T) {
 		step(Connect{Connection: 1, Packet: &mqttcodec.Connect{Version: v, CleanStart: true, ClientID: "c"}, Nonce: "n"})
 		step(Fetched{Token: 1, Live: true})
 		step(PacketReceived{Connection: 1, Packet: &mqttcodec.Subscribe{PacketID: 1, Requests: []mqttcodec.SubscriptionRequest{request("a:2")}}})
-		step(Subscribed{Token: 1, Retained: [][]Entry{nil}})
+		step(Subscribed{Token: 1, Retained: make([]RetainedPart, 1)})
 		// Of earlier connections, each released and not completed, so that they take no place of the window.
 		for id := 1; id < maxPacketID; id++ {
 			s.ids.take(uint16(id))

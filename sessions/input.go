@@ -66,12 +66,27 @@ type Discarded struct{ Result Result }
 type Subscribed struct {
 	Token    uint64
 	Position Position
-	// Retained holds, for each filter of Subscribe that wants them, the retained messages at Position.
-	Retained [][]Entry
+	// Retained holds, for each filter of Subscribe that wants them, the first retained messages at Position.
+	Retained []RetainedPart
 	// ShareErrs says for each of Shares why it could not be joined, nil if it was.
 	ShareErrs []error
 	// Err: the subscription could not be made.
 	Err error
+}
+
+// RetainedPart is a part of the retained messages of a filter, in the order of their topics.
+type RetainedPart struct {
+	Entries []Entry
+	// UpTo is the topic up to which there are no others; More: behind it there may be.
+	UpTo string
+	More bool
+}
+
+// RetainedRead answers ReadRetained.
+type RetainedRead struct {
+	Token  uint64
+	Filter string
+	RetainedPart
 }
 
 // Delivered: entries of the log that match, live, in order. The slice is valid during Step.
@@ -170,6 +185,7 @@ func (RecordSaved) input()     {}
 func (JournalSaved) input()    {}
 func (Discarded) input()       {}
 func (Subscribed) input()      {}
+func (RetainedRead) input()    {}
 func (Delivered) input()       {}
 func (Routed) input()          {}
 func (SharedDelivered) input() {}

@@ -42,6 +42,8 @@ func checkStates(t failer, s *Session) {
 		t.Fatalf("packets are held in state %d", s.state)
 	case (s.state == stateAbsent || s.state == stateEnding) && (s.will != nil || len(s.inflight)+len(s.inbound)+s.subs.count() > 0):
 		t.Fatalf("something is left of a session that is over")
+	case slices.ContainsFunc(s.owed, func(o owedRetained) bool { return s.subs.find(o.filter) == nil }):
+		t.Fatalf("retained messages are owed to a filter that is not subscribed")
 	case s.state == stateEnding && !s.discardDue && !s.discarding:
 		t.Fatalf("an ending session is not discarded")
 	case s.fetch.pending && s.mode != modeCatchingUp:
@@ -157,11 +159,7 @@ func checkDurability(t failer, s *Session) {
 		}
 	}
 	for _, a := range s.answers {
-		d := &s.journal
-		if a.inRecord {
-			d = &s.record
-		}
-		if a.version > max(d.durable, d.wanted) {
+		if a.record > max(s.record.durable, s.record.wanted) || a.journal > max(s.journal.durable, s.journal.wanted) {
 			t.Fatalf("%T waits for a version that nobody writes", a.packet)
 		}
 	}
@@ -216,9 +214,14 @@ func journalOf(s *Session) *journalState {
 	}
 	for _, o := range s.inflight {
 		j.outbound = append(j.outbound, outbound{
-			packetID: o.packetID, qos: o.qos, state: o.state, retained: o.retained, retain: o.retain, sent: o.sent, share: o.share,
+			packetID: o.packetID, qos: o.qos, state: o.state, retained: o.retained, retain: o.retain, sent: o.sent, share: o.share, topic: o.retainedTopic(),
 			identifiers: o.identifiers, entry: Entry{Position: stored(o.entry.Position)},
 		})
+	}
+	for _, o := range s.owed {
+		if !o.passing {
+			j.owed = append(j.owed, owedRetained{filter: o.filter, at: stored(o.at), after: o.after, read: o.after})
+		}
 	}
 	for _, id := range s.inboundIDs() {
 		in := s.inbound[id]
@@ -242,11 +245,7 @@ func checkFlushed(t failer, s *Session) {
 		return
 	}
 	for _, a := range s.answers {
-		d := &s.journal
-		if a.inRecord {
-			d = &s.record
-		}
-		if a.version <= d.durable {
+		if a.record <= s.record.durable && a.journal <= s.journal.durable {
 			t.Fatalf("%T waits for what is durable", a.packet)
 		}
 	}
@@ -265,7 +264,16 @@ func checkFlushed(t failer, s *Session) {
 		}
 		return
 	}
-	if len(s.backlog) > 0 && !s.subscriptionWork.holds() && s.ids.len() < maxPacketID {
+	if s.subscriptionWork.holds() || s.ids.len() == maxPacketID {
+		return
+	}
+	if len(s.owed) > 0 && s.reached(s.owed[0].at) {
+		if s.readingRetained == 0 {
+			t.Fatalf("%d retained messages could be sent, others be read", len(s.retained))
+		}
+		return
+	}
+	if len(s.backlog) > 0 {
 		t.Fatalf("%d messages could be sent", len(s.backlog))
 	}
 }

@@ -29,6 +29,7 @@ type journalState struct {
 	// generation counts the QoS 2 messages received by this incarnation.
 	generation uint64
 	inbound    []inboundEntry
+	owed       []owedRetained
 }
 
 type inboundEntry struct {
@@ -39,6 +40,7 @@ type inboundEntry struct {
 
 const (
 	journalFlagLive = 1 << iota
+	journalFlagOwed
 )
 
 const (
@@ -47,6 +49,7 @@ const (
 	outboundFlagSent
 	outboundFlagShared
 	outboundFlagIdentifiers
+	outboundFlagTopic
 )
 
 // appendJournal appends the journal as it is now.
@@ -54,6 +57,9 @@ func (s *Session) appendJournal(b []byte) []byte {
 	var flags byte
 	if s.journalsLive() {
 		flags |= journalFlagLive
+	}
+	if s.owesDurably() {
+		flags |= journalFlagOwed
 	}
 	b = append(b, journalFormat, flags)
 	b = appendText(b, s.incarnation)
@@ -81,6 +87,10 @@ func (s *Session) appendJournal(b []byte) []byte {
 		if o.share != "" {
 			f |= outboundFlagShared
 		}
+		topic := o.retainedTopic()
+		if topic != "" {
+			f |= outboundFlagTopic
+		}
 		b = append(b, byte(o.qos)<<4|byte(o.state), f)
 		b = appendPosition(b, o.entry.Position)
 		if o.share != "" {
@@ -88,6 +98,9 @@ func (s *Session) appendJournal(b []byte) []byte {
 		}
 		if len(o.identifiers) > 0 {
 			b = appendIdentifiers(b, o.identifiers)
+		}
+		if topic != "" {
+			b = appendText(b, topic)
 		}
 	}
 	b = binary.AppendUvarint(b, s.generation)
@@ -100,6 +113,25 @@ func (s *Session) appendJournal(b []byte) []byte {
 			b = append(b, 1)
 		} else {
 			b = append(b, 0)
+		}
+	}
+	if flags&journalFlagOwed != 0 {
+		b = s.appendOwed(b)
+	}
+	return b
+}
+
+func (s *Session) appendOwed(b []byte) []byte {
+	n := 0
+	for _, o := range s.owed {
+		if !o.passing {
+			n++
+		}
+	}
+	b = binary.AppendUvarint(b, uint64(n))
+	for _, o := range s.owed {
+		if !o.passing {
+			b = appendText(appendPosition(appendText(b, o.filter), o.at), o.after)
 		}
 	}
 	return b
@@ -219,7 +251,8 @@ func decodeJournal(b []byte) (*journalState, error) {
 	if f := r.byte(); f != journalFormat {
 		return nil, fmt.Errorf("session journal has format %d, this version reads %d", f, journalFormat)
 	}
-	j := &journalState{live: r.byte()&journalFlagLive != 0}
+	flags := r.byte()
+	j := &journalState{live: flags&journalFlagLive != 0}
 	j.incarnation, j.boot = r.text(), r.text()
 	j.epoch = r.uvarint()
 	j.position = r.position()
@@ -241,11 +274,21 @@ func decodeJournal(b []byte) (*journalState, error) {
 		if flags&outboundFlagIdentifiers != 0 {
 			o.identifiers = r.identifiers()
 		}
+		if flags&outboundFlagTopic != 0 {
+			o.topic = r.text()
+		}
 		j.outbound = append(j.outbound, o)
 	}
 	j.generation = r.uvarint()
 	for range r.count(3) {
 		j.inbound = append(j.inbound, inboundEntry{packetID: r.packetID(), generation: r.uvarint(), stored: r.byte() == 1})
+	}
+	if flags&journalFlagOwed != 0 {
+		for range r.count(5) {
+			o := owedRetained{filter: r.text(), at: r.position(), after: r.text()}
+			o.read = o.after
+			j.owed = append(j.owed, o)
+		}
 	}
 	if r.bad || len(r.b) != 0 {
 		return nil, errJournal

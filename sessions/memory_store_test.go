@@ -129,8 +129,22 @@ func (st *memoryStore) ids(after uint64) (ids []string) {
 	return ids
 }
 
-// retained are the retained messages that match a filter.
-func (st *memoryStore) retained(filter string) (list []Entry) {
+// retained are the retained messages that match a filter, behind a topic, at most max.
+func (st *memoryStore) retained(filter, after string, max int) (part RetainedPart) {
+	levels := func(topic string) string { return strings.ReplaceAll(topic, "/", "\x00") }
+	part.Entries = slices.DeleteFunc(st.allRetained(filter), func(e Entry) bool { return levels(e.Message.Topic) <= levels(after) })
+	slices.SortFunc(part.Entries, func(a, b Entry) int { return strings.Compare(levels(a.Message.Topic), levels(b.Message.Topic)) })
+	if part.More = len(part.Entries) > max; part.More {
+		part.Entries = part.Entries[:max]
+		part.UpTo = after
+		if max > 0 {
+			part.UpTo = part.Entries[max-1].Message.Topic
+		}
+	}
+	return part
+}
+
+func (st *memoryStore) allRetained(filter string) (list []Entry) {
 	for _, e := range st.log {
 		if e.Message == nil || !e.Message.Retain || e.Sequence > st.handed {
 			continue
@@ -218,6 +232,12 @@ func showJournal(data []byte) string {
 		fmt.Fprintf(&b, " outbound %d@%d:%s", o.packetID, o.entry.Sequence, outboundStateNames[o.state])
 		if o.share != "" {
 			b.WriteString(":" + o.share)
+		}
+	}
+	for _, o := range j.owed {
+		fmt.Fprintf(&b, " owed %s@%d", o.filter, o.at.Sequence)
+		if o.after != "" {
+			b.WriteString(":after=" + o.after)
 		}
 	}
 	for _, in := range j.inbound {

@@ -156,7 +156,7 @@ func (s *Session) repeated(id uint16, in *inboundMessage, dst []Effect) []Effect
 	case in.stored && s.sendAgain(mqttcodec.TypePubrec, id):
 		return dst
 	case in.stored: // the one on its way was another connection's
-		s.sendWhen(false, in.journaled, id, &mqttcodec.Pubrec{PacketID: id})
+		s.sendWhen(0, in.journaled, id, &mqttcodec.Pubrec{PacketID: id})
 		return dst
 	}
 	for i := range s.pending {
@@ -338,7 +338,7 @@ func (s *Session) answerQoS2(e pendingPublish, here bool, dst []Effect) []Effect
 	in.journaled = s.journalNow()
 	s.settle(e.token, false, in.journaled)
 	if here {
-		s.sendWhen(false, in.journaled, e.packetID, &mqttcodec.Pubrec{PacketID: e.packetID})
+		s.sendWhen(0, in.journaled, e.packetID, &mqttcodec.Pubrec{PacketID: e.packetID})
 		s.answers[len(s.answers)-1].again = e.again
 	}
 	return dst
@@ -351,12 +351,12 @@ func (s *Session) onPubrel(p *mqttcodec.Pubrel, dst []Effect) []Effect {
 	if in == nil {
 		if !s.sendAgain(mqttcodec.TypePubcomp, p.PacketID) {
 			// It may have been freed on an earlier connection, and the journal not say so yet.
-			s.sendWhen(false, max(s.journal.sent, s.journal.wanted), p.PacketID, &mqttcodec.Pubcomp{PacketID: p.PacketID, Reason: mqttcodec.PacketIdentifierNotFound})
+			s.sendWhen(0, max(s.journal.sent, s.journal.wanted), p.PacketID, &mqttcodec.Pubcomp{PacketID: p.PacketID, Reason: mqttcodec.PacketIdentifierNotFound})
 		}
 		return dst
 	}
 	s.forgetInbound(p.PacketID, in)
-	s.sendWhen(false, s.journalNow(), p.PacketID, &mqttcodec.Pubcomp{PacketID: p.PacketID})
+	s.sendWhen(0, s.journalNow(), p.PacketID, &mqttcodec.Pubcomp{PacketID: p.PacketID})
 	return dst
 }
 

@@ -91,6 +91,11 @@ func (s *Session) restoreJournal(b []byte, recovery Recovery) error {
 			s.inflight = append(s.inflight, o)
 		}
 	}
+	for _, o := range j.owed {
+		if s.subs.find(o.filter) != nil {
+			s.owed = append(s.owed, o)
+		}
+	}
 	s.generation = j.generation
 	if len(j.inbound) > 0 {
 		s.inbound = make(map[uint16]*inboundMessage, len(j.inbound))
@@ -171,6 +176,9 @@ func (s *Session) Reposition(p Position) {
 		if sub.FormerUntil.Sequence > p.Sequence {
 			sub.FormerUntil = p
 		}
+	}
+	for i := range s.owed {
+		s.owed[i].at = p // what has become retained since comes as any message does
 	}
 }
 

@@ -41,19 +41,26 @@ func (sc *script) answer(a args) bool {
 	// subscribed
 	// subscribed err=unavailable
 	// subscribed share-err=rejected
-	case "subscribed": // with the retained messages that the log knows
+	// subscribed max=2
+	case "subscribed": // with the retained messages that the log knows, or the first of them
 		e := take(sc, func(Subscribe) bool { return true })
 		in := Subscribed{Token: e.Token, Position: at(sc.store.handed), Err: failure(a)}
 		for i, filter := range e.Filters {
-			in.Retained = append(in.Retained, nil)
+			in.Retained = append(in.Retained, RetainedPart{})
 			if e.WantRetained[i] {
-				in.Retained[i] = sc.store.retained(filter)
+				in.Retained[i] = sc.store.retained(filter, "", a.int("max", math.MaxInt))
 			}
 		}
 		for range e.Shares {
 			in.ShareErrs = append(in.ShareErrs, shareFailure(a))
 		}
 		sc.step(in)
+	// retained-read
+	// retained-read max=2
+	case "retained-read":
+		e := take(sc, func(ReadRetained) bool { return true })
+		part := sc.store.retained(e.Filter, e.After, a.int("max", e.Max))
+		sc.step(RetainedRead{Token: e.Token, Filter: e.Filter, RetainedPart: part})
 	// fetched
 	// fetched max=2 queued=10 head=50 lost=3
 	// fetched token=9 err=unavailable
@@ -211,6 +218,8 @@ func (sc *script) settle() {
 			a.cmd = "discarded"
 		case Subscribe:
 			a.cmd = "subscribed"
+		case ReadRetained:
+			a.cmd = "retained-read"
 		case Fetch, Join:
 			a.cmd = "fetched"
 		case Leave:

@@ -42,6 +42,8 @@ func (sc *script) show(e Effect) string {
 	case Subscribe:
 		text := fmt.Sprintf("subscribe %v want-retained=%v", e.Filters, e.WantRetained)
 		return text + showShares(" shares", e.Shares)
+	case ReadRetained:
+		return fmt.Sprintf("read-retained %s%s max=%d", e.Filter, optional(" after", e.After), e.Max)
 	case Attach:
 		return strings.TrimSpace("attach "+strings.Join(e.Filters, " ")) + showShares(" shares", e.Shares)
 	case Unsubscribe:
@@ -72,7 +74,11 @@ func (sc *script) show(e Effect) string {
 	case Leave:
 		return "leave"
 	case Load:
-		return fmt.Sprintf("load %v", e.Sequences)
+		text := fmt.Sprintf("load %v", e.Sequences)
+		if len(e.Retained) > 0 {
+			text += fmt.Sprintf(" retained=%v", e.Retained)
+		}
+		return text
 	case SetTimer:
 		if e.At.IsZero() {
 			return "timer " + timerNames[e.Timer] + " off"

@@ -124,7 +124,7 @@ func (sc *script) perform(effects []Effect) {
 				continue // disarmed before
 			}
 			sc.timers[e.Timer] = e.At
-		case Authenticate, Persist, SaveRecord, SaveJournal, RequestJournalTurn, Discard, Subscribe, Join, Fetch, Leave, Load:
+		case Authenticate, Persist, SaveRecord, SaveJournal, RequestJournalTurn, Discard, Subscribe, ReadRetained, Join, Fetch, Leave, Load:
 			sc.owed = append(sc.owed, e)
 		}
 		sc.printf("%s", sc.show(e))
@@ -161,9 +161,13 @@ func (sc *script) control(a args) bool {
 	case "stored": // what is durable
 		sc.printf("%s", sc.store.show(sc.now))
 	// log seq=41 topic=a/b qos=1
-	case "log": // the log holds it, the session is not told
+	// log handed seq=41 topic=a/b qos=1
+	case "log": // the log holds it, and it may have been handed out; the session is not told
 		for _, e := range sc.entries(a) {
 			sc.store.put(e)
+			if a.has("handed") {
+				sc.store.handed = e.Sequence
+			}
 		}
 	// trim up-to=41
 	case "trim":

@@ -95,7 +95,9 @@ type Session struct {
 
 	backlog      []delivery
 	backlogBytes int
-	retained     []delivery
+	// owed are the retained messages that SUBSCRIBEs still have to bring, retained those of them that were read.
+	owed     []owedRetained
+	retained []delivery
 	// shared are the messages of shared subscriptions that wait for room, fewer than there was when they came.
 	shared []delivery
 	// toldRoom is one more than the room that ShareRoom told last.
@@ -126,21 +128,24 @@ type connectionState struct {
 	// QoS 0: it was away, or fell behind later and was sent that as it came.
 	connectedSince, onlineSince uint64
 	// held are the packets that came before CONNACK was due, lost the end of the connection if it came behind them.
-	held             []mqttcodec.Packet
-	lost             *ConnectionLost
-	quotaUsed        int
-	inboundUsed      int
-	answers          []answer
-	loading          uint64
+	held        []mqttcodec.Packet
+	lost        *ConnectionLost
+	quotaUsed   int
+	inboundUsed int
+	answers     []answer
+	loading     uint64
+	// readingRetained is the token of the ReadRetained that is not answered, 0 when all are.
+	readingRetained uint64
+	// missedRetained is up to where retained messages at QoS 0 could not be delivered live.
+	missedRetained   uint64
 	subscriptionWork subscriptionWork
 }
 
-// answer is a packet that waits for a document to be durable.
+// answer is a packet that waits for versions of the documents to be durable.
 type answer struct {
-	inRecord bool
-	version  uint64
-	packetID uint16
-	packet   mqttcodec.Packet
+	record, journal uint64
+	packetID        uint16
+	packet          mqttcodec.Packet
 	// again is how often more it is sent: as often as the client has sent again meanwhile what it answers.
 	again uint8
 }
@@ -254,6 +259,9 @@ func (s *Session) Step(now time.Time, in Input, dst []Effect) []Effect {
 		return dst
 	case Awake:
 		return s.onAwake(now, dst)
+	case RetainedRead:
+		s.onRetainedRead(in)
+		return dst
 	case Left:
 		return s.onLeft(in, dst)
 	case Loaded:
@@ -346,10 +354,11 @@ func answerTooLarge(p mqttcodec.Packet) *mqttcodec.ProtocolError {
 	return &mqttcodec.ProtocolError{Reason: mqttcodec.PacketTooLarge, Clause: "MQTT-3.1.2-24", Detail: p.Type().String() + " is larger than the client takes"}
 }
 
-// sendWhen sends an acknowledgement once a version of a document is durable. The order of calls is kept for each document.
-func (s *Session) sendWhen(inRecord bool, version uint64, id uint16, p mqttcodec.Packet) {
+// sendWhen sends an acknowledgement once versions of the documents are durable, 0 for any. The order of calls is kept for
+// each document.
+func (s *Session) sendWhen(record, journal uint64, id uint16, p mqttcodec.Packet) {
 	if s.connection != 0 {
-		s.answers = append(s.answers, answer{inRecord: inRecord, version: version, packetID: id, packet: p})
+		s.answers = append(s.answers, answer{record: record, journal: journal, packetID: id, packet: p})
 	}
 }
 
@@ -368,11 +377,7 @@ func (s *Session) sendAgain(t mqttcodec.PacketType, id uint16) bool {
 func (s *Session) releaseAnswers(dst []Effect) []Effect {
 	rest := s.answers[:0]
 	for _, a := range s.answers {
-		durable := s.journal.durable
-		if a.inRecord {
-			durable = s.record.durable
-		}
-		if a.version > durable {
+		if a.record > s.record.durable || a.journal > s.journal.durable {
 			rest = append(rest, a)
 			continue
 		}
@@ -417,7 +422,7 @@ func (s *Session) onJournalSaved(now time.Time, r Result, dst []Effect) []Effect
 	if s.state == stateConnecting && !s.foreign && s.record.durable >= s.claim && s.claimJournal <= s.journal.durable {
 		return s.accept(now, dst)
 	}
-	return dst
+	return s.continueSubscriptionWork(now, dst)
 }
 
 func (s *Session) afterDurable(dst []Effect) []Effect {

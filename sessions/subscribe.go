@@ -1,7 +1,6 @@
 package sessions
 
 import (
-	"cmp"
 	"errors"
 	"slices"
 	"strings"
@@ -18,8 +17,9 @@ type subscriptionWork struct {
 	subscribing *mqttcodec.Subscribe
 	token       uint64
 	reasons     []mqttcodec.ReasonCode
-	// saving is the version of the record that the acknowledgement waits for, 0 when none does.
-	saving uint64
+	// saving is the version of the record that the acknowledgement waits for, 0 when none does; journaling that of the
+	// journal, which has to know what retained messages are owed.
+	saving, journaling uint64
 	// withholds: retained messages wait for the SUBACK.
 	withholds bool
 	// orphan: the connection that sent subscribing is over.
@@ -56,8 +56,8 @@ func (w *subscriptionWork) waitsForSubscribe() bool {
 // was published behind it.
 func (s *Session) continueSubscriptionWork(now time.Time, dst []Effect) []Effect {
 	w := &s.subscriptionWork
-	if w.saving > 0 && w.saving <= s.record.durable {
-		w.saving, w.withholds = 0, false
+	if w.saving > 0 && w.saving <= s.record.durable && w.journaling <= s.journal.durable {
+		w.saving, w.journaling, w.withholds = 0, 0, false
 	}
 	for w.subscribing == nil && len(w.queue) > 0 {
 		p := w.queue[0]
@@ -129,9 +129,6 @@ func (s *Session) onSubscribe(now time.Time, p *mqttcodec.Subscribe, dst []Effec
 	return append(dst, effect)
 }
 
-// maxRetainedQueue is how many retained messages may wait for a client; while more do, it gets no further subscription.
-const maxRetainedQueue = 100_000
-
 // grant decides about one filter. A refused one does not hurt the others. [MQTT-3.8.4-5]
 func (s *Session) grant(r mqttcodec.SubscriptionRequest, count int) mqttcodec.ReasonCode {
 	var fault *mqttcodec.ProtocolError
@@ -144,7 +141,7 @@ func (s *Session) grant(r mqttcodec.SubscriptionRequest, count int) mqttcodec.Re
 		return mqttcodec.TopicFilterInvalid
 	case !s.identity.maySubscribe(r):
 		return mqttcodec.NotAuthorized
-	case count > s.cfg.MaxSubscriptions, len(s.retained) > maxRetainedQueue:
+	case count > s.cfg.MaxSubscriptions:
 		return mqttcodec.QuotaExceeded
 	case isShared(r.Filter):
 		return mqttcodec.ReasonCode(min(r.Options.QoS, maxShareQoS))
@@ -189,7 +186,7 @@ func (s *Session) onSubscribed(in Subscribed, dst []Effect) []Effect {
 		if shared {
 			continue
 		}
-		s.queueRetained(r, p.SubscriptionIdentifier, in.Retained[next])
+		s.oweRetained(s.subs.find(r.Filter), in.Position, in.Retained[next])
 		next++
 	}
 	if len(joined) > 0 {
@@ -200,8 +197,11 @@ func (s *Session) onSubscribed(in Subscribed, dst []Effect) []Effect {
 		return s.send(ack, dst)
 	}
 	w.saving = s.record.want()
-	w.withholds = len(s.retained) > 0
-	s.sendWhen(true, w.saving, p.PacketID, ack)
+	w.withholds = len(s.owed) > 0
+	if s.owesDurably() {
+		w.journaling = s.journalNow()
+	}
+	s.sendWhen(w.saving, w.journaling, p.PacketID, ack)
 	return dst
 }
 
@@ -226,31 +226,6 @@ func (s *Session) forgetOrphan(p *mqttcodec.Subscribe, dst []Effect) []Effect {
 	return dst
 }
 
-// queueRetained puts the retained messages for a new subscription before what comes live. [3.1.1 MQTT-3.3.1-8]
-func (s *Session) queueRetained(r mqttcodec.SubscriptionRequest, identifier uint32, entries []Entry) {
-	if s.connection == 0 {
-		return
-	}
-	if len(entries) > 0 && len(s.retained) > 0 { // subscribed again before it got them all
-		s.retained = slices.DeleteFunc(s.retained, func(d delivery) bool { return d.filter == r.Filter })
-	}
-	ahead := false
-	for _, e := range entries {
-		if r.Options.NoLocal && e.Message.Publisher == s.clientID {
-			continue
-		}
-		d := delivery{entry: e, qos: min(e.Message.QoS, r.Options.QoS), retained: true, filter: r.Filter}
-		if identifier > 0 {
-			d.identifiers = []uint32{identifier}
-		}
-		s.retained = append(s.retained, d)
-		ahead = ahead || e.Sequence > s.position().Sequence
-	}
-	if ahead { // those wait until the session is there
-		slices.SortStableFunc(s.retained, func(a, b delivery) int { return cmp.Compare(a.entry.Sequence, b.entry.Sequence) })
-	}
-}
-
 // onUnsubscribe ends subscriptions, compared character by character. [MQTT-3.10.4-1]
 func (s *Session) onUnsubscribe(p *mqttcodec.Unsubscribe, dst []Effect) []Effect {
 	ack := &mqttcodec.Unsuback{PacketID: p.PacketID, Reasons: make([]mqttcodec.ReasonCode, len(p.Filters))}
@@ -269,13 +244,19 @@ func (s *Session) onUnsubscribe(p *mqttcodec.Unsubscribe, dst []Effect) []Effect
 		return s.send(ack, dst)
 	}
 	dst = append(dst, ended)
+	owed := s.owesDurably()
+	s.forgetRetained(func(filter string) bool { return slices.Contains(ended.Filters, filter) })
 	s.rematch()
 	dst = s.leaveShares(ended.Shares, dst)
 	if s.expiry == 0 {
 		return s.send(ack, dst)
 	}
-	s.subscriptionWork.saving = s.record.want()
-	s.sendWhen(true, s.subscriptionWork.saving, p.PacketID, ack)
+	w := &s.subscriptionWork
+	w.saving = s.record.want()
+	if owed {
+		w.journaling = s.journalNow()
+	}
+	s.sendWhen(w.saving, w.journaling, p.PacketID, ack)
 	return dst
 }
 
@@ -296,7 +277,6 @@ func (s *Session) rematch() {
 			s.backlogBytes += s.backlog[i].size()
 		}
 	}
-	s.retained = slices.DeleteFunc(s.retained, unwanted)
 }
 
 func (s *Session) nextWork() uint64 {

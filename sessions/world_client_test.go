@@ -38,6 +38,8 @@ type modelClient struct {
 	// newest is, by topic, the last retained message that came on this connection, live or for a SUBSCRIBE; owed is the one
 	// that has to come, or a newer one, for a SUBSCRIBE answered on this connection.
 	newest, owed, retainedNow map[string]uint64
+	// seen is newest on whatever connection, kept what of owed outlives the connection.
+	seen, kept map[string]uint64
 }
 
 // modelPublish is a message that the client publishes.
@@ -72,7 +74,7 @@ type modelSubscription struct {
 }
 
 func newModelClient(w *world) modelClient {
-	return modelClient{w: w, held: map[uint16]string{}, deliveries: map[string]int{}, newest: map[string]uint64{}}
+	return modelClient{w: w, held: map[uint16]string{}, deliveries: map[string]int{}, newest: map[string]uint64{}, seen: map[string]uint64{}}
 }
 
 // payload is one that no other message has.
@@ -219,12 +221,17 @@ func (c *modelClient) read() {
 			if !c.d.made {
 				c.d.made, c.d.since = true, c.w.store.head()
 			}
-			c.owed = c.retainedNow
+			c.owed, c.kept = c.retainedNow, map[string]uint64{}
+			for topic, seq := range c.owed {
+				if e, _ := c.w.store.entry(seq); e.Message.QoS > 0 { // messages to be sent are session state (4.1)
+					c.kept[topic] = seq
+				}
+			}
 		}
 	case *mqttcodec.Unsuback:
 		if p.PacketID == c.d.unsubscribing && c.d.unsubscribing != 0 {
 			c.d = modelSubscription{ended: true, behind: c.w.store.head(), first: c.d.first, asked: true}
-			c.owed = nil
+			c.owed, c.kept = nil, nil
 		}
 	case *mqttcodec.Disconnect:
 		c.lost()
@@ -302,6 +309,7 @@ func (c *modelClient) checkRetained(p *mqttcodec.Publish) {
 		c.w.t.Fatalf("retained %s at %d comes after %d of its topic", p.Payload, seqs[0], c.newest[p.Topic])
 	}
 	c.newest[p.Topic] = max(c.newest[p.Topic], seqs[0])
+	c.seen[p.Topic] = max(c.seen[p.Topic], seqs[0])
 }
 
 // inOrder: on one connection messages at QoS 1 and 2 come in log order. [MQTT-4.6.0-6]
@@ -353,7 +361,7 @@ func (c *modelClient) subscribe() {
 }
 
 func (c *modelClient) unsubscribe() {
-	c.d.made, c.d.unsubscribing, c.owed = false, c.id(), nil
+	c.d.made, c.d.unsubscribing, c.owed, c.kept = false, c.id(), nil, nil
 	c.send(&mqttcodec.Unsubscribe{PacketID: c.d.unsubscribing, Filters: []string{"d/#"}})
 }
 

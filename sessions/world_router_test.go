@@ -41,6 +41,8 @@ type queueFetch struct {
 const (
 	modelMaxBehind = 3
 	modelRingChunk = 3
+	// modelRetainedPart is how many retained messages come at a time.
+	modelRetainedPart = 1
 )
 
 func (r *modelRouter) matches(topic string) bool {
@@ -92,13 +94,17 @@ func (r *modelRouter) subscribe(e Subscribe) {
 	in := Subscribed{Token: e.Token, Position: at(r.head)}
 	for i, f := range e.Filters {
 		r.attach([]string{f})
-		in.Retained = append(in.Retained, nil)
+		in.Retained = append(in.Retained, RetainedPart{})
 		if e.WantRetained[i] {
-			in.Retained[i] = r.w.store.retained(f)
+			in.Retained[i] = r.w.store.retained(f, "", modelRetainedPart)
 		}
 	}
 	r.use++
 	r.w.soon = append(r.w.soon, in)
+}
+
+func (r *modelRouter) readRetained(e ReadRetained) {
+	r.w.post(RetainedRead{Token: e.Token, Filter: e.Filter, RetainedPart: r.w.store.retained(e.Filter, e.After, modelRetainedPart)})
 }
 
 func (r *modelRouter) attach(filters []string) {

@@ -138,6 +138,8 @@ func (w *world) perform(effects []Effect) {
 			w.router.route(e.Message)
 		case Subscribe:
 			w.router.subscribe(e)
+		case ReadRetained:
+			w.router.readRetained(e)
 		case Attach:
 			w.router.attach(e.Filters)
 		case Unsubscribe:
