@@ -17,14 +17,16 @@ import (
 // What a client has sent on one connection is carried out before it is let in on the next, by TCP and by WebSocket: its
 // message is delivered, and its DISCONNECT withdraws the will. [MQTT-3.1.2-10] [3.1.1 MQTT-3.1.2-10] [case 51]
 func TestConnectionIsHeardOutBeforeTheNext(t *testing.T) {
-	for name, start := range map[string]func() *testBroker{
-		"TCP": func() *testBroker {
+	for name, start := range map[string]func(*testing.T) *testBroker{
+		"TCP": func(t *testing.T) *testBroker {
 			return startOnSockets(t, sessionstest.New(), "boot", func(c *Config) { c.ConnectRate = 1000 })
 		},
-		"WebSocket": func() *testBroker { return startOnWebSockets(t, func(c *Config) { c.ConnectRate = 1000 }) },
+		"WebSocket": func(t *testing.T) *testBroker {
+			return startOnWebSockets(t, func(c *Config) { c.ConnectRate = 1000 })
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := start()
+			b := start(t)
 			watcher := b.connected("watcher")
 			watcher.subscribe(0, "#")
 			for i := range 100 {
