@@ -181,7 +181,7 @@ var keys = []key{
 		},
 	},
 	{
-		name: "limits.max_topic_levels", preset: "128",
+		name: "limits.max_topic_levels", preset: "256",
 		meaning: "levels of a topic or filter",
 		bind:    func(c *Config) value { return intValue{to: &c.Limits.MaxTopicLevels, min: 1, max: 1024} },
 	},
