@@ -51,6 +51,8 @@ type queueFetched struct {
 	queue   sessions.Queue
 	use     uint64
 	fetched sessions.Fetched
+	// counted: the messages were looked at to count those that wait.
+	counted bool
 }
 
 // resultsReady: results of writes wait in the session's result queue. storage → session.

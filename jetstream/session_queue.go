@@ -129,13 +129,26 @@ func (u *Queue) reset(ctx context.Context, after uint64) error {
 	return nil
 }
 
-// Pending implements sessions.Queue.
-func (u *Queue) Pending(ctx context.Context) (uint64, error) {
-	consumer, err := u.queues.js.Consumer(ctx, u.queues.config.Names.Stream, u.name)
-	if err != nil {
-		return 0, clientErr(err)
+// Exact implements sessions.Queue.
+func (u *Queue) Exact() bool { return u.exact }
+
+// Count implements sessions.Queue. It reads the queue to its end and puts it back.
+func (u *Queue) Count(ctx context.Context, counts func(sessions.Entry) bool) (n uint64, err error) {
+	position := u.position
+	for {
+		entries, err := u.Fetch(ctx, maxAnswers)
+		if err != nil {
+			return 0, err
+		}
+		if len(entries) == 0 {
+			return n, u.open(ctx, position)
+		}
+		for _, e := range entries {
+			if counts(e) {
+				n++
+			}
+		}
 	}
-	return consumer.CachedInfo().NumPending, nil
 }
 
 // fetchBytes is about how much one fetch may bring: many may run at a time, over one connection.
@@ -198,10 +211,7 @@ func (u *Queue) pull(ctx context.Context, batch int, wait time.Duration) ([]sess
 				u.fetched++
 				largest = max(largest, len(m.Data))
 				u.position = d.streamSequence
-				e := sessions.Entry{Position: sessions.Position{Sequence: d.streamSequence, Time: d.time}}
-				if u.exact { // else it would count messages that are not for this session
-					e.QueuedAfter = d.pending
-				}
+				e := sessions.Entry{Position: sessions.Position{Sequence: d.streamSequence, Time: d.time}, QueuedAfter: d.pending}
 				u.queues.log.fill(&e, m.Subject, m.Header, m.Data)
 				entries = append(entries, e)
 			}

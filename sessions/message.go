@@ -53,8 +53,7 @@ type Entry struct {
 	Message *Message
 	// ID is the identity under which the message was stored (see PublishID), empty for most.
 	ID string
-	// QueuedAfter is how many further messages wait behind this one in the queue it was read from; only Queue.Fetch sets
-	// it, and leaves it 0 when the queue holds messages that its filters do not ask for.
+	// QueuedAfter is how many further messages wait behind this one in the queue it was read from; only Queue.Fetch sets it.
 	QueuedAfter uint64
 }
 

@@ -217,6 +217,26 @@ func (s *Session) Matches(e Entry) bool {
 	return ok
 }
 
+// Matcher is Matches as the subscriptions are now, for another goroutine.
+func (s *Session) Matcher() func(Entry) bool {
+	frozen := &Session{cfg: s.cfg, clientID: s.clientID}
+	for _, sub := range s.subs.list {
+		frozen.subs.put(*sub)
+	}
+	return frozen.Matches
+}
+
+// TakesAll reports whether every message behind a position which the queued filters match is for this session: none was
+// published before its SUBSCRIBE, and none can be its own under No Local.
+func (s *Session) TakesAll(after uint64) bool {
+	for _, sub := range s.subs.list {
+		if s.queuesFor(sub) && (sub.NoLocal || sub.Since.Sequence > after) {
+			return false
+		}
+	}
+	return true
+}
+
 // Deadline is when a detached session next has something to do, the zero time when never: its will, or its end.
 func (s *Session) Deadline() time.Time {
 	if s.state != stateDetached {

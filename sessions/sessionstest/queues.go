@@ -86,12 +86,20 @@ func (u *Queue) waiting() []sessions.Entry {
 	return entries
 }
 
-// Pending implements sessions.Queue.
-func (u *Queue) Pending(ctx context.Context) (uint64, error) {
+// Exact implements sessions.Queue.
+func (u *Queue) Exact() bool { return true }
+
+// Count implements sessions.Queue.
+func (u *Queue) Count(ctx context.Context, counts func(sessions.Entry) bool) (n uint64, err error) {
 	if err := u.queues.ready(ctx, u.clientID); err != nil {
 		return 0, err
 	}
 	u.queues.s.mu.Lock()
 	defer u.queues.s.mu.Unlock()
-	return uint64(len(u.waiting())), nil
+	for _, e := range u.waiting() {
+		if counts(e) {
+			n++
+		}
+	}
+	return n, nil
 }

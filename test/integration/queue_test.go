@@ -178,6 +178,37 @@ func testQueueLimit(t *testing.T, v mqttcodec.Version, how harness.Ending, want 
 	c.ExpectPayloads(harness.Numbered("live", 0, 10)...)
 }
 
+// The limit is exact, too, for a session with so many filters that its queue in JetStream holds messages of others. [case 155]
+func TestS09QueueLimitHoldsForManyFilters(t *testing.T) {
+	t.Parallel()
+	b := harness.Start(t, harness.Set("sessions.max_queued_messages", 10), harness.Set("sessions.overflow", "drop_oldest"))
+	c := b.ConnectRaw(t, harness.PersistentConnect(mqttcodec.V5, "s09"))
+	var requests []mqttcodec.SubscriptionRequest
+	for i := range 100 {
+		requests = append(requests, harness.Filter(fmt.Sprint("s09/", i, "/x"), 1))
+	}
+	c.Subscribe(requests...)
+	c.Disconnect()
+	publisher := b.ConnectRaw(t, harness.CleanConnect(mqttcodec.V5, "publisher"))
+	publisher.PublishAll(harness.Messages("s09/0/other", 1, "", 100))
+	publisher.PublishAll(harness.Messages("s09/7/x", 1, "m", 30))
+	publisher.PublishAll(harness.Messages("s09/0/other", 1, "", 100))
+	b.Restart(harness.Kill9, publisher)
+
+	c = b.Resume(t, mqttcodec.V5, "s09")
+	for _, want := range append(harness.Numbered("m", 20, 10), "live") {
+		if want == "live" {
+			publisher = b.ConnectRaw(t, harness.CleanConnect(mqttcodec.V5, "publisher"))
+			publisher.Publish(mqttcodec.Publish{Topic: "s09/99/x", QoS: 1, Payload: []byte("live")})
+		}
+		m := harness.Expect[*mqttcodec.Publish](c)
+		c.Answer(m)
+		if string(m.Payload) != want {
+			t.Fatalf("got %q, want %q", m.Payload, want)
+		}
+	}
+}
+
 // Messages in flight do not count as queued and are never dropped for the limit. [case 155]
 func TestS09InFlightIsNeverDropped(t *testing.T) {
 	t.Parallel()

@@ -1,0 +1,149 @@
+package actors
+
+import (
+	"context"
+
+	"dunlin/sessions"
+)
+
+// fetch gets the next entries for a session that catches up: out of memory while that reaches back far enough, otherwise
+// from the session's durable queue.
+func (a *sessionActor) fetch(e sessions.Fetch) {
+	head := a.broker.router.Head()
+	entries, upTo, live, ok := a.broker.router.read(a.member, e.After.Sequence, e.Max, e.Durable)
+	if ok {
+		in := sessions.Fetched{
+			Token: e.Token, Entries: entries, UpTo: upTo, Live: live, Head: head, Queued: a.countQueued(e.After.Sequence, head.Sequence),
+		}
+		if live {
+			a.dropQueue()
+			a.soon = append(a.soon, in)
+		} else {
+			a.ref.post(in) // others get their turn meanwhile
+		}
+		return
+	}
+	if !e.Durable || len(a.session.QueuedFilters()) == 0 {
+		a.ref.post(sessions.Fetched{Token: e.Token, UpTo: upTo, Lost: upTo.Sequence - e.After.Sequence, Head: head})
+		return
+	}
+	a.fetchQueue(e, head)
+}
+
+// countQueued is how many entries of the ring wait for the session, if that may be more than the limit, else 0. Counting
+// looks at the whole ring, so it is done again only when enough has come to reach the limit.
+func (a *sessionActor) countQueued(after, head uint64) uint64 {
+	limit := uint64(a.broker.cfg.Sessions.MaxQueuedMessages)
+	if limit == 0 || head-min(head, after) <= limit || !a.mayExceed(limit, head) {
+		return 0
+	}
+	n := a.broker.router.count(after, a.session.Matches)
+	a.queued, a.queuedHead = min(n, limit), head
+	return n
+}
+
+// mayExceed reports whether more entries than a limit may wait, as far as the last count tells.
+func (a *sessionActor) mayExceed(limit, head uint64) bool {
+	return a.queuedHead == 0 || a.queued+head-a.queuedHead > limit
+}
+
+// queueCounter is what tells the length of a session's durable queue when that may be over the limit. The queue itself knows
+// how many messages its filters match; if some of those are not for the session they have to be looked at.
+type queueCounter struct {
+	limit uint64
+	// exact: all messages that the filters match are for the session. Else matches tells; it is nil when the last count
+	// surely still holds.
+	exact   bool
+	matches func(sessions.Entry) bool
+}
+
+// queueCounter is for a fetch of the durable queue. A queue that is looked at may exceed its limit by an eighth before it is
+// looked at again.
+func (a *sessionActor) queueCounter(after, head uint64) queueCounter {
+	c := queueCounter{limit: uint64(a.broker.cfg.Sessions.MaxQueuedMessages), exact: a.session.TakesAll(after)}
+	if c.limit > 0 && head-min(head, after) > c.limit && a.mayExceed(c.limit+c.limit/8, head) {
+		c.matches = a.session.Matcher()
+	}
+	return c
+}
+
+// count is how many messages wait, from the ones that were just fetched on, or 0 when that is surely within the limit.
+func (c queueCounter) count(ctx context.Context, queue sessions.Queue, fetched []sessions.Entry) (n uint64, looked bool, err error) {
+	n = fetched[0].QueuedAfter + 1
+	switch {
+	case c.limit == 0 || n <= c.limit:
+		return 0, false, nil
+	case c.exact && queue.Exact():
+		return n, false, nil
+	case c.matches == nil:
+		return 0, false, nil
+	}
+	n, err = queue.Count(ctx, c.matches)
+	for _, e := range fetched {
+		if c.matches(e) {
+			n++
+		}
+	}
+	return n, true, err
+}
+
+// fetchQueue reads the session's durable queue, on a goroutine of its own.
+func (a *sessionActor) fetchQueue(e sessions.Fetch, head sessions.Position) {
+	queue, filters, counter := a.queue, a.session.QueuedFilters(), a.queueCounter(e.After.Sequence, head.Sequence)
+	if a.queueAt != e.After.Sequence {
+		queue = nil // open it anew, where the session is
+	}
+	a.queue = nil // in use until the answer comes
+	use := a.queueUse
+	a.broker.work(func(ctx context.Context) {
+		m := &queueFetched{queue: queue, use: use, fetched: sessions.Fetched{Token: e.Token, UpTo: head, Head: head}}
+		var err error
+		a.broker.parking.take(a.clientID) // also from a worker of an earlier connection
+		defer a.broker.parking.release(a.clientID)
+		if queue == nil {
+			m.queue, err = a.broker.storage.Queues.Open(ctx, a.clientID, filters, e.After.Sequence)
+		}
+		if err == nil {
+			m.fetched.Entries, err = m.queue.Fetch(ctx, e.Max)
+		}
+		if n := len(m.fetched.Entries); n > 0 && err == nil {
+			m.fetched.UpTo = m.fetched.Entries[n-1].Position
+			m.fetched.Queued, m.counted, err = counter.count(ctx, m.queue, m.fetched.Entries)
+		}
+		if err != nil {
+			m.queue, m.fetched.Err = nil, err
+		}
+		a.ref.post(m)
+	})
+}
+
+// onQueueFetched takes what the durable queue held. If the queue was given back meanwhile its filters or its position
+// are not the session's any more: then nothing was fetched.
+func (a *sessionActor) onQueueFetched(m *queueFetched) {
+	if m.use != a.queueUse {
+		a.step(sessions.Fetched{Token: m.fetched.Token})
+		return
+	}
+	if m.fetched.Err != nil {
+		a.log.Warn("durable queue could not be read; trying again", "err", m.fetched.Err)
+	}
+	if m.counted {
+		a.queued, a.queuedHead = min(m.fetched.Queued, uint64(a.broker.cfg.Sessions.MaxQueuedMessages)), m.fetched.Head.Sequence
+	}
+	a.queue, a.queueAt = m.queue, m.fetched.UpTo.Sequence
+	a.step(m.fetched)
+}
+
+// dropQueue removes the durable queue of a session that is live again.
+func (a *sessionActor) dropQueue() {
+	a.giveQueueBack()
+	if a.stored {
+		a.broker.parking.drop(a.clientID)
+	}
+}
+
+// giveQueueBack closes the durable queue; the next fetch opens it where the session is then.
+func (a *sessionActor) giveQueueBack() {
+	a.queue = nil
+	a.queueUse++
+}
