@@ -3,6 +3,8 @@ package integration
 import (
 	"fmt"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"dunlin/mqttcodec"
@@ -107,6 +109,83 @@ func TestRetainHandling(t *testing.T) {
 		harness.Expect[*mqttcodec.Unsuback](c)
 		if got := subscribe(mqttcodec.RetainSendIfNew); got != 1 {
 			t.Errorf("after UNSUBSCRIBE the filter is new, and SUBSCRIBE brought %d", got)
+		}
+	})
+}
+
+// While two publishers race on the same topics, whoever subscribes gets each topic, each message once, and in the end what is
+// stored: nothing stale after something newer. [MQTT-3.3.1-5] [MQTT-3.3.1-9] [3.1.1 MQTT-3.3.1-5] [3.1.1 MQTT-3.3.1-6]
+// [case 137] [case 196]
+func TestSubscribingWhileRetainedMessagesChange(t *testing.T) {
+	t.Parallel()
+	harness.EachVersion(t, func(t *testing.T, v mqttcodec.Version) {
+		b := harness.Start(t)
+		const topics = 5
+		var number atomic.Int64
+		message := func(i int) mqttcodec.Publish {
+			n := number.Add(1)
+			return mqttcodec.Publish{Topic: fmt.Sprint("r/", i%topics), QoS: mqttcodec.QoS(n % 3), Retain: true, Payload: fmt.Append(nil, n)}
+		}
+		first := b.ConnectRaw(t, harness.CleanConnect(v, "first"))
+		for i := range topics {
+			first.Publish(message(i))
+		}
+		marker := func(c *harness.Raw, topic string) []*mqttcodec.Publish {
+			t.Helper()
+			early := c.Subscribe(harness.Filter("r/+", 2), harness.Filter(topic, 1))
+			for _, m := range early {
+				c.Answer(m)
+			}
+			first.Publish(mqttcodec.Publish{Topic: topic, QoS: 1})
+			return append(early, c.ReceiveUntil(topic)...)
+		}
+		stop := make(chan struct{})
+		var publishers sync.WaitGroup
+		for p := range 2 {
+			c := b.ConnectRaw(t, harness.CleanConnect(v, fmt.Sprint("publisher", p)))
+			publishers.Go(func() {
+				for i := p; ; i++ {
+					select {
+					case <-stop:
+						return
+					default:
+						if err := c.TryPublishAll([]mqttcodec.Publish{message(i), message(i + 1), message(i)}); err != nil {
+							t.Error(err)
+							return
+						}
+					}
+				}
+			})
+		}
+		last := map[string]string{}
+		var c *harness.Raw
+		for round := range 30 {
+			c = b.ConnectRaw(t, harness.CleanConnect(v, "subscriber"))
+			seen := map[string]bool{}
+			clear(last)
+			for _, m := range marker(c, fmt.Sprint("m/", round)) {
+				if seen[string(m.Payload)] {
+					t.Errorf("round %d: %s of %s came twice", round, m.Payload, m.Topic)
+				}
+				seen[string(m.Payload)], last[m.Topic] = true, string(m.Payload)
+			}
+			if len(last) != topics {
+				t.Errorf("round %d: messages of %d topics came, want %d", round, len(last), topics)
+			}
+			if round < 29 {
+				c.Drop()
+			}
+		}
+		close(stop)
+		publishers.Wait()
+		first.Publish(mqttcodec.Publish{Topic: "m/29", QoS: 1})
+		for _, m := range c.ReceiveUntil("m/29") {
+			last[m.Topic] = string(m.Payload)
+		}
+		for _, m := range marker(b.ConnectRaw(t, harness.CleanConnect(v, "reader")), "end") {
+			if string(m.Payload) != last[m.Topic] || !m.Retain {
+				t.Errorf("%s is %s, and the last that came live is %s", m.Topic, m.Payload, last[m.Topic])
+			}
 		}
 	})
 }
