@@ -46,6 +46,8 @@ type share struct {
 	// ready are the messages that were taken for nobody in particular, in log order.
 	ready []sharedEntry
 	held  holdings
+	// late are the messages that were settled while there was no queue to be told.
+	late []uint64
 	// over: the last subscriber has left, so the queue has to go, even if somebody has subscribed meanwhile.
 	over bool
 	// abandon interrupts taking. It is nil while nothing is taken.
@@ -185,6 +187,8 @@ func (s *share) opened(queue sessions.SharedQueue) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.queue = queue
+	queue.Settle(s.late...) // before what it brings again is decided
+	s.late = nil
 	for _, tell := range s.waiting {
 		tell(nil)
 	}
@@ -238,7 +242,7 @@ func (s *share) unsubscribe(clientID string) {
 		return
 	}
 	s.over = true // whoever subscribes next starts anew
-	s.queue, s.ready, s.held = nil, nil, newHoldings()
+	s.queue, s.ready, s.held, s.late = nil, nil, newHoldings(), nil
 	if s.abandon != nil {
 		s.abandon()
 	}
@@ -444,6 +448,9 @@ func (s *share) settle(sequences []uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, sequence := range sequences {
+		if s.queue == nil && s.held.has(sequence) {
+			s.late = append(s.late, sequence)
+		}
 		s.held.remove(sequence)
 	}
 	if s.queue != nil {

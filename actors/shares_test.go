@@ -267,3 +267,30 @@ func TestWhatAnotherMemberHasIsNotGivenBack(t *testing.T) {
 		t.Error("it was taken away")
 	}
 }
+
+// What a client acknowledges after a restart does not come again, though its share's queue could not be told at once.
+func TestAcknowledgedWhileTheQueueIsOpenedIsSettled(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		b := startOnPipes(t, sessionstest.New(), "boot-1")
+		c := b.connected("c")
+		c.subscribe(1, "$share/g/t")
+		b.connected("p", clean).publish1("t", "1")
+		expect[*mqttcodec.Publish](c)
+		c.close()
+		elapse(time.Second) // so that it is in the journal
+		storage := b.crash()
+		storage.Latency(func(o sessionstest.Operation) time.Duration {
+			if o.Kind == sessionstest.OpenShared {
+				return 5 * time.Second
+			}
+			return 0
+		})
+		b = startOnPipes(t, storage, "boot-2")
+		c = b.connected("c")
+		c.takeAll("1")
+		elapse(2 * sessions.RenewWithin)
+		if n := c.waiting(); n > 0 {
+			t.Errorf("%d messages came again", n)
+		}
+	})
+}

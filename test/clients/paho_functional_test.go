@@ -46,6 +46,10 @@ func TestPahoFunctionalTests(t *testing.T) {
 	for try := 0; slices.Equal(failed, []string{raceWithItself}) && try < 20; try++ {
 		out, failed = run(raceWithItself)
 	}
+	if len(failed) > 0 { // they wait for fixed times, which a busy machine may exceed
+		t.Logf("once more: %v", failed)
+		out, failed = run(failed...)
+	}
 	if len(failed) > 0 {
 		t.Fatalf("these have not passed: %v\n%s", failed, out)
 	}

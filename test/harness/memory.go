@@ -8,6 +8,14 @@ import (
 	"strings"
 )
 
+// RaceFactor is how many times the memory the broker may take that it takes without the race detector.
+func RaceFactor() int64 {
+	if raceEnabled {
+		return 8
+	}
+	return 1
+}
+
 // RSS is the resident memory of the broker's process in bytes. It works where there is /proc.
 func (b *Broker) RSS() (int64, error) { return b.memory("VmRSS:") }
 
