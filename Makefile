@@ -43,6 +43,10 @@ bench: ## the Go benchmarks, with allocations
 kill9: ## kill -9 of the broker under load, ROUNDS times (50)
 	REQUIRE_INTEGRATION=1 DUNLIN_KILL9_ROUNDS=$(ROUNDS) go test -count=1 -timeout 60m -v -run Kill9 ./test/faults
 
+.PHONY: flood
+flood: ## 10,000 idle clients, 1,000 that read nothing, and publishers as fast as they can: others go on
+	DUNLIN_FLOOD=full go test -count=1 -timeout 10m -v -run TestNothingAClientSendsStopsOthers ./test/wire
+
 .PHONY: fmt
 fmt: ## format the source
 	$(TOOL) golangci-lint fmt

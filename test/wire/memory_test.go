@@ -2,7 +2,9 @@ package wire
 
 import (
 	"fmt"
+	"os"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -149,14 +151,34 @@ func TestHalfSentPacketsReserveNothing(t *testing.T) {
 	before.expectLittleMore(t, b)
 }
 
+// flood is how much TestNothingAClientSendsStopsOthers lets loose.
+type flood struct {
+	idle, deaf, flooding int
+	lasts                time.Duration
+	allowed              int64 // a MiB waits for each of the deaf
+}
+
+// floodSize is that of each run, or the larger one that DUNLIN_FLOOD=full asks for (make flood).
+func floodSize(t *testing.T) flood {
+	switch size := os.Getenv("DUNLIN_FLOOD"); size {
+	case "":
+		return flood{idle: 2000, deaf: 200, flooding: 4, lasts: 1500 * time.Millisecond, allowed: 512 << 20}
+	case "full":
+		return flood{idle: 10_000, deaf: 1000, flooding: 4, lasts: 20 * time.Second, allowed: 2 << 30}
+	default:
+		t.Fatalf("DUNLIN_FLOOD is %q, not full", size)
+		return flood{}
+	}
+}
+
 // Thousands of idle connections, hundreds of subscribers that read nothing, and clients that publish to them as fast as
 // they can, do not stop others, and cost bounded memory. [case 180]
 func TestNothingAClientSendsStopsOthers(t *testing.T) {
-	const idle, deaf, flooding, floodFor, allowed = 2000, 200, 4, 1500 * time.Millisecond, 512 << 20 // a MiB waits for each of the deaf
+	size := floodSize(t)
 	b := harness.Start(t)
 	traffic := startBystander(t, b)
 	before := measure(t, b)
-	atOnce(idle, func(int) {
+	atOnce(size.idle, func(int) {
 		if r, err := harness.DialRaw(t, b.MQTT, mqttcodec.V5); err != nil {
 			t.Error(err)
 		} else {
@@ -166,15 +188,20 @@ func TestNothingAClientSendsStopsOthers(t *testing.T) {
 			}
 		}
 	})
-	for i := range deaf {
+	for i := range size.deaf {
 		b.ConnectRaw(t, harness.CleanConnect(mqttcodec.V5, "")).Subscribe(harness.Filter("flood/#", mqttcodec.QoS(i%2)))
 	}
-	var floods sync.WaitGroup
+	flooding := make([]*harness.Raw, size.flooding)
 	for i := range flooding {
-		r := b.ConnectRaw(t, harness.CleanConnect(mqttcodec.V5, ""))
+		flooding[i] = b.ConnectRaw(t, harness.CleanConnect(mqttcodec.V5, ""))
+	}
+	const payload = 16 << 10
+	var floods sync.WaitGroup
+	var sent atomic.Int64
+	for i, r := range flooding {
 		floods.Go(func() {
-			m := &mqttcodec.Publish{Topic: fmt.Sprint("flood/", i), Payload: make([]byte, 16<<10)}
-			for end := time.Now().Add(floodFor); time.Now().Before(end); {
+			m := &mqttcodec.Publish{Topic: fmt.Sprint("flood/", i), Payload: make([]byte, payload)}
+			for end := time.Now().Add(size.lasts); time.Now().Before(end); sent.Add(payload) {
 				if err := r.TrySend(m); err != nil {
 					t.Error(err)
 					return
@@ -185,8 +212,8 @@ func TestNothingAClientSendsStopsOthers(t *testing.T) {
 	floods.Wait()
 	grown := measure(t, b).resident - before.resident
 	traffic.finish()
-	t.Logf("RSS grew by %d MiB", grown>>20)
-	if grown > allowed*harness.RaceFactor() {
+	t.Logf("%.0f MB/s; RSS grew by %d MiB", float64(sent.Load())/1e6/size.lasts.Seconds(), grown>>20)
+	if grown > size.allowed*harness.RaceFactor() {
 		t.Errorf("RSS grew by %d MiB", grown>>20)
 	}
 }
