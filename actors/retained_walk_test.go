@@ -2,11 +2,14 @@ package actors
 
 import (
 	"fmt"
+	"runtime"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
 	"dunlin/mqttcodec"
+	"dunlin/sessions"
 	"dunlin/sessions/sessionstest"
 )
 
@@ -197,4 +200,62 @@ func TestRetainedMessageInFlightOutlivesTheLog(t *testing.T) {
 			t.Fatalf("got %+v too", c.received()[0])
 		}
 	})
+}
+
+// Parts of a walk take their place among what is handed over live: of a topic that changes meanwhile nothing older follows
+// something newer, and every topic comes. [case 137] [case 196]
+func TestRetainedPartsKeepTheirPlaceInTheLog(t *testing.T) {
+	for range 20 {
+		r, _ := testRouter(1 << 20)
+		const topics, changes = 3 * retainedAtOnce, 2000
+		sequence := uint64(0)
+		change := func(i int) {
+			sequence++
+			e := entry(sequence, fmt.Sprint("topic/", i))
+			e.Message.Retain = true
+			r.deliver([]sessions.Entry{e})
+		}
+		for i := range topics {
+			change(i)
+		}
+		f := newFeed(r)
+		r.join(f.member, true)
+		in, _ := r.subscribe(f.member, sessions.Subscribe{Filters: []string{"#"}, WantRetained: []bool{true}}, retainedAt, func() {})
+		f.member.post(sessions.RetainedRead{RetainedPart: in.Retained[0]})
+		var writer sync.WaitGroup
+		writer.Go(func() {
+			for i := range changes {
+				change(i * 7 % topics)
+			}
+		})
+		w := r.walkRetained("#", in.Retained[0].UpTo)
+		for r.readRetained(f.member, sessions.ReadRetained{Filter: "#", Max: 10}, w, retainedAt) {
+			runtime.Gosched()
+		}
+		writer.Wait()
+		newest := map[string]uint64{}
+		take := func(e sessions.Entry) {
+			if e.Sequence <= newest[e.Message.Topic] {
+				t.Fatalf("%s at %d comes behind %d", e.Message.Topic, e.Sequence, newest[e.Message.Topic])
+			}
+			newest[e.Message.Topic] = e.Sequence
+		}
+		for _, m := range f.take() {
+			switch m := m.(type) {
+			case sessions.RetainedRead:
+				for _, e := range m.Entries {
+					if e.Sequence <= in.Position.Sequence { // what is newer comes live
+						take(e)
+					}
+				}
+			case sessions.Delivered:
+				for _, e := range m.Entries {
+					take(e)
+				}
+			}
+		}
+		if len(newest) != topics {
+			t.Fatalf("%d topics came, want %d", len(newest), topics)
+		}
+	}
 }
