@@ -3,7 +3,7 @@ package clients
 import "testing"
 
 // arrivals checks off messages on both sides of a crash. All must arrive: at QoS 2 once, at QoS 1 the same may come again,
-// but what comes for the first time comes in the order of its topic and QoS. [MQTT-4.6.0-5][MQTT-4.6.0-6]
+// but what comes for the first time comes in the order of its topic and QoS.
 type arrivals struct {
 	t       testing.TB
 	missing map[flow][]message       // in order; a flow with nothing missing is not in it

@@ -21,6 +21,7 @@ type autopahoClient struct {
 	session  session.SessionManager
 	queue    *memory.Queue
 	aliases  *topicaliases.TAHandler // of the broker, on this connection
+	allowed  uint16                  // how many those may be
 	aliased  map[uint16]string       // our own aliases, on this connection
 	received chan message
 	manager  *autopaho.ConnectionManager
@@ -36,7 +37,7 @@ func (c *autopahoClient) connect(o options) (sessionPresent bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	c.aliases, c.aliased = topicaliases.NewTAHandler(o.Aliases), map[uint16]string{}
+	c.aliases, c.allowed, c.aliased = topicaliases.NewTAHandler(o.Aliases), o.Aliases, map[uint16]string{}
 	up := make(chan bool, 100)
 	config := autopaho.ClientConfig{
 		ServerUrls:                    []*url.URL{server},
@@ -112,10 +113,14 @@ func granted(codes []byte, o options) error {
 func (c *autopahoClient) receive(r paho.PublishReceived) (bool, error) {
 	m := message{Topic: r.Packet.Topic, Payload: string(r.Packet.Payload), QoS: r.Packet.QoS, Retain: r.Packet.Retain}
 	if p := r.Packet.Properties; p != nil {
-		if p.TopicAlias != nil && m.Topic != "" {
-			c.aliases.ResetAlias(m.Topic, *p.TopicAlias)
-		} else if p.TopicAlias != nil {
+		switch {
+		case p.TopicAlias == nil:
+		case *p.TopicAlias > c.allowed: // the table has no place for it, and would panic
+			m.Topic = fmt.Sprintf("topic alias %d of %d", *p.TopicAlias, c.allowed)
+		case m.Topic == "":
 			m.Topic = c.aliases.GetTopic(*p.TopicAlias)
+		default:
+			c.aliases.ResetAlias(m.Topic, *p.TopicAlias)
 		}
 		m.ContentType, m.ResponseTopic, m.CorrelationData = p.ContentType, p.ResponseTopic, string(p.CorrelationData)
 		if p.PayloadFormat != nil {

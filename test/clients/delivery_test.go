@@ -45,7 +45,7 @@ func TestEveryQoSBothWays(t *testing.T) {
 }
 
 // A burst arrives complete and in order at each QoS, both ways, and so does a message of half a megabyte.
-// [MQTT-4.6.0-5][MQTT-4.6.0-6][case 144]
+// [MQTT-4.6.0-5][case 144]
 func TestBurstArrivesInOrder(t *testing.T) {
 	each(t, anybody, versions, func(s *subject) {
 		s.connect(options{Filters: []string{s.topic("in")}, QoS: 2})

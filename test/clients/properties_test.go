@@ -31,7 +31,7 @@ func TestPropertiesArriveUnchanged(t *testing.T) {
 	})
 }
 
-// A message waits with its properties, and its expiry runs meanwhile. [MQTT-3.3.2-6][case 150][case 153]
+// A message waits with its properties. [MQTT-3.3.2-18][MQTT-3.3.2-20][case 153]
 func TestPropertiesWaitWithTheMessage(t *testing.T) {
 	each(t, anybody, version5, func(s *subject) {
 		s.connect(options{Persistent: true, Filters: []string{s.topic("in")}, QoS: 1})

@@ -1,24 +1,33 @@
 package clients
 
 import (
+	"fmt"
 	"testing"
 
 	"dunlin/mqttcodec"
 	"dunlin/test/harness"
 )
 
-// A client learns whether the broker has its session: not at first, then it has, and not after a clean start. 3.1 has
-// no such flag. [MQTT-3.2.2-2][MQTT-3.2.2-3][MQTT-3.1.2-4][3.1.1 MQTT-3.2.2-1][3.1.1 MQTT-3.2.2-2][case 6][case 39][case 40][case 41]
+// A client learns whether the broker has its session: not at first, then it has, and not after a clean start, which
+// ends subscriptions too. 3.1 has no such flag. [MQTT-3.2.2-2][MQTT-3.2.2-3][MQTT-3.1.2-4][3.1.1 MQTT-3.2.2-1][3.1.1 MQTT-3.2.2-2][case 6][case 39][case 40][case 41]
 func TestSessionPresentIsToldInConnack(t *testing.T) {
 	each(t, tellsSessionPresent, versions, func(s *subject) {
+		p := s.publisher()
 		for i, step := range []struct{ persistent, present bool }{
 			{true, false}, {true, true}, {false, false}, {true, false}, {true, true},
 		} {
-			present := s.connect(options{Persistent: step.persistent, Filters: []string{s.topic("a")}})
-			s.disconnect()
+			topic := s.topic(fmt.Sprint(i))
+			present := s.connect(options{Persistent: step.persistent, Filters: []string{topic}, QoS: 1})
 			if present != (step.present && s.version != mqttcodec.V31) {
 				s.t.Errorf("connection %d: session present %v", i, present)
 			}
+			if !step.persistent {
+				p.publish(message{Topic: s.topic("0"), QoS: 1, Payload: "for a subscription that is gone"})
+			}
+			m := message{Topic: topic, QoS: 1, Payload: "x"}
+			p.publish(m)
+			s.expect(m)
+			s.disconnect()
 		}
 	})
 }

@@ -10,7 +10,6 @@ import (
 	"testing"
 
 	"dunlin/mqttcodec"
-	"dunlin/test/harness"
 )
 
 // tap stands between a client and the broker. It passes bytes on, keeps the packets that it sees in them, and can cut
@@ -32,7 +31,7 @@ type tap struct {
 // newTap is a tap which lasts as long as the test.
 func newTap(t testing.TB, broker string, v mqttcodec.Version) *tap {
 	t.Helper()
-	listener, err := net.Listen("tcp", harness.FreeAddress(t))
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
