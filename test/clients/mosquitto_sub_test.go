@@ -33,6 +33,7 @@ func startMosquittoSub(args []string, received chan<- message) (*mosquittoSub, e
 		return nil, err
 	}
 	s.cmd.Stderr = s
+	harness.DieWithParent(s.cmd)
 	if err := s.cmd.Start(); err != nil {
 		return nil, err
 	}

@@ -184,6 +184,7 @@ func (c *mosquitto) send(messages []message) error {
 			if stdin, err = cmd.StdinPipe(); err != nil {
 				return err
 			}
+			harness.DieWithParent(cmd)
 			if err := cmd.Start(); err != nil {
 				return err
 			}

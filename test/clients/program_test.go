@@ -49,6 +49,7 @@ func (h *host) run() error {
 	command := h.command()
 	h.cmd = exec.Command(command[0], command[1:]...)
 	h.cmd.Stderr = &h.stderr
+	harness.DieWithParent(h.cmd)
 	stdout, err := h.cmd.StdoutPipe()
 	if err != nil {
 		return err

@@ -121,7 +121,7 @@ func (b *Broker) startProcess() (p *process, firstLine <-chan string) {
 	cmd := exec.Command(Binary(b.t), b.args...)
 	cmd.Dir = b.dir
 	cmd.Stderr = b.log
-	dieWithParent(cmd)
+	DieWithParent(cmd)
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
 		b.t.Fatal(err)
@@ -258,7 +258,7 @@ func RunToExit(t testing.TB, args ...string) (code int, stdout, stderr string) {
 	cmd := exec.CommandContext(ctx, Binary(t), args...)
 	cmd.Dir = t.TempDir()
 	cmd.Env = os.Environ()
-	dieWithParent(cmd)
+	DieWithParent(cmd)
 	var out, errOut logLines
 	cmd.Stdout, cmd.Stderr = &out, &errOut
 	err := cmd.Run()

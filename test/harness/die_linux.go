@@ -5,7 +5,7 @@ import (
 	"syscall"
 )
 
-// dieWithParent makes the broker end when the test process does, however that ends.
-func dieWithParent(cmd *exec.Cmd) {
+// DieWithParent makes a command end when the test process does, however that ends.
+func DieWithParent(cmd *exec.Cmd) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 }

@@ -4,5 +4,5 @@ package harness
 
 import "os/exec"
 
-// dieWithParent is only possible on Linux.
-func dieWithParent(*exec.Cmd) {}
+// DieWithParent is only possible on Linux.
+func DieWithParent(*exec.Cmd) {}
