@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -28,7 +30,7 @@ import (
 //
 // Options and messages are those of client_test.go. The process ends with its standard input.
 type host struct {
-	command func() []string
+	command func() []string // interpreter and script
 	start   sync.Once
 	err     error // of the start
 	cmd     *exec.Cmd
@@ -44,9 +46,18 @@ func newHost(command func() []string) *host {
 	return &host{command: command, ended: make(chan struct{}), clients: map[int]*program{}}
 }
 
-// run starts the process.
+// run starts the process. It looks at the sources, so that the result of a test is not used again when one has changed.
 func (h *host) run() error {
 	command := h.command()
+	sources, err := os.ReadDir(filepath.Dir(command[1]))
+	if err != nil {
+		return err
+	}
+	for _, s := range sources {
+		if _, err := os.Stat(filepath.Join(filepath.Dir(command[1]), s.Name())); err != nil {
+			return err
+		}
+	}
 	h.cmd = exec.Command(command[0], command[1:]...)
 	h.cmd.Stderr = &h.stderr
 	harness.DieWithParent(h.cmd)
