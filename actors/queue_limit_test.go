@@ -46,7 +46,7 @@ func TestOwnMessagesTakeNoPlaceInTheQueue(t *testing.T) {
 		eventually(t, "the session is let go", func() bool { return b.directory.parked("c") })
 		other.publish1("a", numbered("after", 5)...)
 
-		c = b.connected("c")
+		c = b.connected("c", receiveMaximum(2))
 		c.takeAll(numbered("before", 4)...)
 		c.takeAll(numbered("after", 5)...)
 		if dropped := b.Stats().Drops(); len(dropped) > 0 {
@@ -75,6 +75,51 @@ func TestOlderMessagesTakeNoPlaceInTheQueue(t *testing.T) {
 		c.takeAll(numbered("later", 4)...)
 		other.publish1("b", "now")
 		c.takeAll("now")
+		if dropped := b.Stats().Drops(); len(dropped) > 0 {
+			t.Errorf("dropped: %v", dropped)
+		}
+	})
+}
+
+// Neither does what comes for a filter that has ended meanwhile. [MQTT-3.10.4-2] [case 155]
+func TestEndedFilterTakesNoPlaceInTheQueue(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		b := startOnPipes(t, sessionstest.New(), "boot", limitedQueues)
+		c, other := b.connected("c", receiveMaximum(1)), b.connected("other")
+		c.subscribe(1, "a", "b")
+		c.disconnect()
+		eventually(t, "the session is let go", func() bool { return b.directory.parked("c") })
+		other.publish1("a", numbered("a", 6)...)
+
+		c = b.connected("c", receiveMaximum(1))
+		first := expect[*mqttcodec.Publish](c)
+		c.send(&mqttcodec.Unsubscribe{PacketID: 1, Filters: []string{"b"}})
+		expect[*mqttcodec.Unsuback](c)
+		other.publish1("b", numbered("never", 50)...)
+		c.send(&mqttcodec.Puback{PacketID: first.PacketID})
+		c.takeAll(numbered("a", 6)[1:]...)
+		if dropped := b.Stats().Drops(); len(dropped) > 0 {
+			t.Errorf("dropped: %v", dropped)
+		}
+	})
+}
+
+// Nor does what was published at QoS 0 and is in the log because it is retained. [MQTT-4.3.1-1] [case 155]
+func TestQoS0TakesNoPlaceInTheQueue(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		b := startOnPipes(t, sessionstest.New(), "boot", limitedQueues)
+		c, other := b.connected("c"), b.connected("other")
+		c.subscribe(1, "a/#")
+		c.disconnect()
+		eventually(t, "the session is let go", func() bool { return b.directory.parked("c") })
+		other.publish1("a/b", numbered("a", 8)...)
+		for i := range 50 {
+			other.send(&mqttcodec.Publish{Topic: "a/c", Retain: true, Payload: fmt.Append(nil, i)})
+		}
+		other.publish1("a/b", "last")
+
+		c = b.connected("c", receiveMaximum(2))
+		c.takeAll(append(numbered("a", 8), "last")...)
 		if dropped := b.Stats().Drops(); len(dropped) > 0 {
 			t.Errorf("dropped: %v", dropped)
 		}

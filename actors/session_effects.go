@@ -49,6 +49,7 @@ func (a *sessionActor) perform(effect sessions.Effect) {
 		a.routeAll() // what the client sent at QoS 0 before is still for those that end
 		a.broker.router.unsubscribe(a.member, e.Filters)
 		a.broker.shares.detach(a.member, e.Shares)
+		a.giveQueueBack() // its filters are not the session's any more
 	case sessions.LeaveShares:
 		for _, name := range e.Shares {
 			a.broker.shares.leave(name, a.clientID)

@@ -37,7 +37,7 @@ func (a *sessionActor) countQueued(after, head uint64) uint64 {
 	if limit == 0 || head-min(head, after) <= limit || !a.mayExceed(limit, head) {
 		return 0
 	}
-	n := a.broker.router.count(after, a.session.Matches)
+	n := a.broker.router.count(after, a.session.Waits)
 	a.queued, a.queuedHead = min(n, limit), head
 	return n
 }
@@ -47,40 +47,31 @@ func (a *sessionActor) mayExceed(limit, head uint64) bool {
 	return a.queuedHead == 0 || a.queued+head-a.queuedHead > limit
 }
 
-// queueCounter is what tells the length of a session's durable queue when that may be over the limit. The queue itself knows
-// how many messages its filters match; if some of those are not for the session they have to be looked at.
+// queueCounter counts what waits in a session's durable queue, when that may be more than the limit. The queue knows how many
+// messages its filters match; those that are not for the session, or not queued, are found by looking at them.
 type queueCounter struct {
 	limit uint64
-	// exact: all messages that the filters match are for the session. Else matches tells; it is nil when the last count
-	// surely still holds.
-	exact   bool
-	matches func(sessions.Entry) bool
+	// waits is nil when the last count surely still holds.
+	waits func(sessions.Entry) bool
 }
 
-// queueCounter is for a fetch of the durable queue. A queue that is looked at may exceed its limit by an eighth before it is
-// looked at again.
+// queueCounter is for a fetch of the durable queue. A queue may exceed its limit by an eighth before it is looked at again.
 func (a *sessionActor) queueCounter(after, head uint64) queueCounter {
-	c := queueCounter{limit: uint64(a.broker.cfg.Sessions.MaxQueuedMessages), exact: a.session.TakesAll(after)}
+	c := queueCounter{limit: uint64(a.broker.cfg.Sessions.MaxQueuedMessages)}
 	if c.limit > 0 && head-min(head, after) > c.limit && a.mayExceed(c.limit+c.limit/8, head) {
-		c.matches = a.session.Matcher()
+		c.waits = a.session.Waiting()
 	}
 	return c
 }
 
-// count is how many messages wait, from the ones that were just fetched on, or 0 when that is surely within the limit.
-func (c queueCounter) count(ctx context.Context, queue sessions.Queue, fetched []sessions.Entry) (n uint64, looked bool, err error) {
-	n = fetched[0].QueuedAfter + 1
-	switch {
-	case c.limit == 0 || n <= c.limit:
-		return 0, false, nil
-	case c.exact && queue.Exact():
-		return n, false, nil
-	case c.matches == nil:
+// count is how many messages wait, from the ones that were just fetched on. ok is false when it was not needed.
+func (c queueCounter) count(ctx context.Context, queue sessions.Queue, fetched []sessions.Entry) (n uint64, ok bool, err error) {
+	if c.waits == nil || fetched[0].QueuedAfter+1 <= c.limit {
 		return 0, false, nil
 	}
-	n, err = queue.Count(ctx, c.matches)
+	n, err = queue.Count(ctx, c.waits)
 	for _, e := range fetched {
-		if c.matches(e) {
+		if c.waits(e) {
 			n++
 		}
 	}

@@ -33,11 +33,11 @@ func (q *Queues) Open(ctx context.Context, clientID string, filters []string, af
 	if len(filters) == 0 {
 		return nil, fmt.Errorf("%w: queue of %q without a filter", sessions.ErrRejected, clientID)
 	}
-	subjects, exact := queueSubjects(filters)
+	subjects := queueSubjects(filters)
 	for i := range subjects {
 		subjects[i] = q.log.prefix + subjects[i]
 	}
-	queue := &Queue{queues: q, clientID: clientID, subjects: subjects, exact: exact, name: q.name(clientID), largest: fetchBytes / 64}
+	queue := &Queue{queues: q, clientID: clientID, subjects: subjects, name: q.name(clientID), largest: fetchBytes / 64}
 	if err := queue.open(ctx, after); err != nil {
 		return nil, fmt.Errorf("open queue of %q: %w", clientID, err)
 	}
@@ -54,9 +54,8 @@ type Queue struct {
 	queues   *Queues
 	clientID string
 	name     string
-	// subjects are its filters. exact: they match nothing that the session's topic filters do not.
+	// subjects are its filters.
 	subjects []string
-	exact    bool
 
 	// position is the log sequence up to which everything was fetched.
 	position uint64
@@ -128,9 +127,6 @@ func (u *Queue) reset(ctx context.Context, after uint64) error {
 	u.position, u.fetched, u.lost = after, 0, false
 	return nil
 }
-
-// Exact implements sessions.Queue.
-func (u *Queue) Exact() bool { return u.exact }
 
 // Count implements sessions.Queue. It reads the queue to its end and puts it back.
 func (u *Queue) Count(ctx context.Context, counts func(sessions.Entry) bool) (n uint64, err error) {

@@ -240,28 +240,27 @@ const maxQueueSubjects = 64
 const comparableSubjects = 4 * maxQueueSubjects
 
 // queueSubjects are the fewest subjects that match at least what the topic filters match, none a subset of another, at
-// most maxQueueSubjects of them. Beyond that they are widened, and match more: they are not exact.
-func queueSubjects(filters []string) (subjects []string, exact bool) {
+// most maxQueueSubjects of them. Beyond that they are widened, and match more.
+func queueSubjects(filters []string) (subjects []string) {
 	for _, filter := range filters {
 		subjects = append(subjects, SubjectsFromFilter(filter)...)
 	}
 	slices.Sort(subjects)
 	subjects = slices.Compact(subjects)
-	exact = true
 	for depth := 4; len(subjects) > comparableSubjects && depth > 0; depth-- {
-		subjects, exact = widen(subjects, depth), false
+		subjects = widen(subjects, depth)
 	}
 	if len(subjects) > comparableSubjects {
-		return []string{">"}, false
+		return []string{">"}
 	}
 	subjects = maximal(subjects)
 	for depth := 4; len(subjects) > maxQueueSubjects && depth > 0; depth-- {
-		subjects, exact = maximal(widen(subjects, depth)), false
+		subjects = maximal(widen(subjects, depth))
 	}
 	if len(subjects) > maxQueueSubjects {
-		return []string{">"}, false
+		return []string{">"}
 	}
-	return subjects, exact
+	return subjects
 }
 
 // widen cuts subjects after depth tokens and lets them match everything below.

@@ -219,17 +219,12 @@ func (s *Session) look(now time.Time, e Entry, dst []Effect) []Effect {
 		return dst
 	}
 	d.before = before
-	// Published while the client was away, or sent as it came.
-	notQueued := d.qos == 0 && e.Sequence <= s.onlineSince && !s.cfg.QueueQoS0 || s.passing(e.Message)
-	if s.fetch.excess > 0 {
-		s.fetch.excess-- // those not queued were counted too
-		if !notQueued {
-			dst = append(dst, Drop{Reason: DropQueueFull, Count: 1})
-		}
+	if s.notQueued(&d) {
 		return dst
 	}
-	if notQueued {
-		return dst
+	if s.fetch.excess > 0 {
+		s.fetch.excess--
+		return append(dst, Drop{Reason: DropQueueFull, Count: 1})
 	}
 	if f := &s.fetch; f.bounded && e.Sequence <= f.until.Sequence {
 		if f.left == 0 {
@@ -246,6 +241,12 @@ func (s *Session) look(now time.Time, e Entry, dst []Effect) []Effect {
 	s.backlog = append(s.backlog, d)
 	s.backlogBytes += d.size()
 	return dst
+}
+
+// notQueued reports whether a message of the log is for those only who were there: at QoS 0 it was published while the client
+// was away, or sent as it came.
+func (s *Session) notQueued(d *delivery) bool {
+	return d.qos == 0 && d.entry.Sequence <= s.onlineSince && !s.cfg.QueueQoS0 || s.passing(d.entry.Message)
 }
 
 // onRouted takes QoS 0 messages, which are never in the log.

@@ -24,7 +24,11 @@ func TestQueueKeepsWhatItsLimitAllows(t *testing.T) {
 		var waiting []uint64
 		for seq := range uint64(rapid.IntRange(0, 30).Draw(t, "length")) {
 			e := Entry{Position: at(seq + 1), Message: &Message{Topic: "b", QoS: 1}}
-			if rapid.IntRange(0, 3).Draw(t, "is for it") > 0 {
+			switch rapid.IntRange(0, 4).Draw(t, "what") {
+			case 0:
+			case 1: // in the log for those who come later
+				e.Message = &Message{Topic: "a", Retain: true, Payload: []byte("x")}
+			default:
 				e.Message = &Message{Topic: "a", QoS: 1}
 				waiting = append(waiting, e.Sequence)
 			}
@@ -104,7 +108,7 @@ func (q *queueReader) fetch(e Fetch) Fetched {
 	rest := q.store.after(e.After.Sequence, 1<<30)
 	in := Fetched{Token: e.Token, Head: at(q.store.head())}
 	for _, e := range rest {
-		if q.s.Matches(e) {
+		if q.s.Waits(e) {
 			in.Queued++
 		}
 	}

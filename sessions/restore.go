@@ -208,33 +208,23 @@ func (s *Session) Held(visit func(share string, sequence uint64)) {
 	}
 }
 
-// Matches reports whether an entry of the log is for this session, as far as its subscriptions tell.
-func (s *Session) Matches(e Entry) bool {
+// Waits reports whether an entry of the log has to wait in the queue of this session until its client takes it.
+func (s *Session) Waits(e Entry) bool {
 	if e.Message == nil {
 		return false
 	}
-	_, ok := s.match(e)
-	return ok
+	d, ok := s.match(e)
+	return ok && !s.notQueued(&d)
 }
 
-// Matcher is Matches as the subscriptions are now, for another goroutine.
-func (s *Session) Matcher() func(Entry) bool {
+// Waiting is Waits as the session is now, for another goroutine.
+func (s *Session) Waiting() func(Entry) bool {
 	frozen := &Session{cfg: s.cfg, clientID: s.clientID}
+	frozen.onlineSince = s.onlineSince
 	for _, sub := range s.subs.list {
 		frozen.subs.put(*sub)
 	}
-	return frozen.Matches
-}
-
-// TakesAll reports whether every message behind a position which the queued filters match is for this session: none was
-// published before its SUBSCRIBE, and none can be its own under No Local.
-func (s *Session) TakesAll(after uint64) bool {
-	for _, sub := range s.subs.list {
-		if s.queuesFor(sub) && (sub.NoLocal || sub.Since.Sequence > after) {
-			return false
-		}
-	}
-	return true
+	return frozen.Waits
 }
 
 // Deadline is when a detached session next has something to do, the zero time when never: its will, or its end.

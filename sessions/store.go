@@ -116,8 +116,6 @@ type Queue interface {
 	// Fetch takes the next messages, at most max. None and no error proves that no message up to the end of the
 	// log, as it was when Fetch was called, is left.
 	Fetch(ctx context.Context, max int) ([]Entry, error)
-	// Exact reports whether the queue holds nothing that its filters do not match.
-	Exact() bool
 	// Count looks at all messages that wait now and returns how many counts holds for. They wait as before.
 	Count(ctx context.Context, counts func(Entry) bool) (uint64, error)
 }

@@ -86,9 +86,6 @@ func (u *Queue) waiting() []sessions.Entry {
 	return entries
 }
 
-// Exact implements sessions.Queue.
-func (u *Queue) Exact() bool { return true }
-
 // Count implements sessions.Queue.
 func (u *Queue) Count(ctx context.Context, counts func(sessions.Entry) bool) (n uint64, err error) {
 	if err := u.queues.ready(ctx, u.clientID); err != nil {
