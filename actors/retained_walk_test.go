@@ -221,7 +221,7 @@ func TestRetainedPartsKeepTheirPlaceInTheLog(t *testing.T) {
 		f := newFeed(r)
 		r.join(f.member, true)
 		in, _ := r.subscribe(f.member, sessions.Subscribe{Filters: []string{"#"}, WantRetained: []bool{true}}, retainedAt, func() {})
-		f.member.post(sessions.RetainedRead{RetainedPart: in.Retained[0]})
+		f.post(sessions.RetainedRead{RetainedPart: in.Retained[0]})
 		var writer sync.WaitGroup
 		writer.Go(func() {
 			for i := range changes {
