@@ -153,7 +153,8 @@ func (s *mosquittoSub) printed() string {
 	return s.log.String()
 }
 
-// stop has the program disconnect. In 5.0 it then says reason 0x04: its will is published.
+// stop has the program disconnect. In 5.0 it then says reason 0x04: its will is published. It does so in a signal handler,
+// which rarely waits for ever for a lock that the program held when the signal came: then it is killed.
 func (s *mosquittoSub) stop() error {
 	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		return err
@@ -161,8 +162,9 @@ func (s *mosquittoSub) stop() error {
 	select {
 	case <-s.exited:
 		return nil
-	case <-time.After(harness.Patience):
-		return fmt.Errorf("mosquitto_sub does not end\n%s", s.printed())
+	case <-time.After(harness.Patience / 4):
+		s.kill()
+		return nil
 	}
 }
 

@@ -3,7 +3,6 @@ package clients
 import (
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"slices"
 	"sync"
@@ -87,18 +86,40 @@ func (tp *tap) release(conns ...net.Conn) {
 	tp.conns = slices.DeleteFunc(tp.conns, func(c net.Conn) bool { return slices.Contains(conns, c) })
 }
 
-// flow passes on what from sends, and its end.
+// flow passes on what from sends, and its end. A packet is seen before it is passed on: what the other side knows of, the
+// tap has.
 func (tp *tap) flow(to, from net.Conn, seen *[]mqttcodec.Packet) {
 	defer to.(*net.TCPConn).CloseWrite() //nolint:errcheck // fails only when the connection is gone
-	packets := mqttcodec.NewReader(io.TeeReader(from, to), tp.version, 0)
-	for {
-		p, err := packets.ReadPacket()
+	var frames []byte                    // what has been read, from the first packet on that is incomplete
+	for chunk := make([]byte, 64<<10); ; {
+		n, err := from.Read(chunk)
 		if err != nil {
 			return
 		}
-		tp.mu.Lock()
+		if frames, err = tp.see(append(frames, chunk[:n]...), seen); err != nil {
+			return
+		}
+		if _, err := to.Write(chunk[:n]); err != nil {
+			return
+		}
+	}
+}
+
+// see adds the packets in frames to what was seen, and returns what is left.
+func (tp *tap) see(frames []byte, seen *[]mqttcodec.Packet) (rest []byte, err error) {
+	tp.mu.Lock()
+	defer tp.mu.Unlock()
+	for {
+		n, err := mqttcodec.FrameLength(frames, 0)
+		if err != nil || n == 0 || n > len(frames) {
+			return frames, err
+		}
+		p, err := mqttcodec.Decode(tp.version, slices.Clone(frames[:n]))
+		if err != nil {
+			return frames, err
+		}
 		*seen = append(*seen, p)
-		tp.mu.Unlock()
+		frames = frames[n:]
 	}
 }
 
