@@ -260,7 +260,10 @@ func (w *world) checkRetainedCame() {
 		}
 	}
 	for topic, seq := range w.client.kept {
-		if w.client.seen[topic] < seq {
+		replaced := slices.ContainsFunc(w.store.log, func(e Entry) bool { // by one that no session keeps
+			return e.Sequence > seq && e.Message.Topic == topic && e.Message.Retain && e.Message.QoS == 0
+		})
+		if w.client.seen[topic] < seq && !replaced {
 			w.t.Fatalf("retained message at %d of %s, at QoS 1 or 2, did not come on any connection", seq, topic)
 		}
 	}
