@@ -245,7 +245,7 @@ func TestAliasesKeepTopicsOfTheirOwn(t *testing.T) {
 		t.Fatal(err)
 	}
 	outbound.shorten(&mqttcodec.Publish{Topic: topic})
-	copy(frame, "XXXXXXXXX")
+	copy(frame, "overwrite")
 	p := &mqttcodec.Publish{}
 	if n := testing.AllocsPerRun(10, func() {
 		p.Topic, p.TopicAlias = "", 1

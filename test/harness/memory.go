@@ -11,7 +11,7 @@ import (
 // RaceFactor is how many times the memory the broker may take that it takes without the race detector.
 func RaceFactor() int64 {
 	if raceEnabled {
-		return 8
+		return 3
 	}
 	return 1
 }
