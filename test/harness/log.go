@@ -32,10 +32,16 @@ func (l *logLines) tail(n int) string {
 	return strings.Join(lines[max(0, len(lines)-n):], "\n")
 }
 
-// alarm is the first line that tells of a bug whatever the test saw, or empty.
+// alarm is the first line that tells of a bug whatever the test saw, or empty: what the Go runtime writes, or the broker's
+// word of an actor that panicked. Nothing else counts: client identifiers are in the log too, and may spell anything.
 func (l *logLines) alarm() string {
 	for line := range strings.Lines(l.String()) {
-		if strings.Contains(line, "DATA RACE") || strings.Contains(strings.ToLower(line), "panic") {
+		for _, begin := range []string{"WARNING: DATA RACE", "panic: ", "fatal error: "} {
+			if strings.HasPrefix(line, begin) {
+				return strings.TrimSpace(line)
+			}
+		}
+		if strings.Contains(line, `level=ERROR msg="actor failed"`) {
 			return strings.TrimSpace(line)
 		}
 	}
