@@ -135,12 +135,15 @@ func (c *connection) flush() {
 		}
 		n, err := c.socket.Write(*c.buffer)
 		c.broker.stats.bytesSent.Add(uint64(n))
-		if err != nil {
+		switch {
+		case err == nil:
+		case errors.Is(err, os.ErrDeadlineExceeded):
 			c.broken = true
-			if errors.Is(err, os.ErrDeadlineExceeded) {
-				c.broker.stats.writeTimeouts.Add(1)
-			}
+			c.broker.stats.writeTimeouts.Add(1)
 			c.abort()
+		default: // the client has closed; what it sent before is still to be read, DISCONNECT above all [MQTT-3.14.4-3]
+			c.broken = true
+			_ = c.socket.SetReadDeadline(now.Add(lingerTimeout)) // fails on a closed socket only, as Read then does
 		}
 	}
 	*c.buffer = (*c.buffer)[:0]

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -392,4 +394,41 @@ func TestCongestionComesAndGoes(t *testing.T) {
 		publisher.send(&mqttcodec.Publish{Topic: "a", Payload: []byte("again")})
 		c.takeAll("again")
 	})
+}
+
+// gone is the socket of a client that has closed: what it sent before can be read, nothing can be written.
+type gone struct {
+	net.Conn
+	writeErr error
+	closed   bool
+	deadline time.Time
+}
+
+func (s *gone) Write([]byte) (int, error)         { return 0, s.writeErr }
+func (s *gone) SetWriteDeadline(time.Time) error  { return nil }
+func (s *gone) SetReadDeadline(t time.Time) error { s.deadline = t; return nil }
+func (s *gone) Close() error                      { s.closed = true; return nil }
+
+// What a client sent before it closed is read also when the broker notices by writing: it may be DISCONNECT. A client that
+// takes nothing is given up. [MQTT-3.14.4-3] [case 51]
+func TestFailedWriteLeavesReading(t *testing.T) {
+	for _, c := range []struct {
+		err    error
+		closed bool
+	}{
+		{syscall.EPIPE, false},
+		{syscall.ECONNRESET, false},
+		{os.ErrDeadlineExceeded, true},
+	} {
+		socket := &gone{writeErr: c.err}
+		cn := &connection{broker: &Broker{cfg: DefaultConfig("boot")}, socket: socket, inflow: newInflow(1, 1), version: mqttcodec.V5}
+		cn.encode(&outbound{packets: []mqttcodec.Packet{&mqttcodec.Pingresp{}}})
+		cn.flush()
+		if socket.closed != c.closed || cn.closing.Load() != c.closed {
+			t.Errorf("%v: closed %v, want %v", c.err, socket.closed, c.closed)
+		}
+		if !c.closed && socket.deadline.IsZero() {
+			t.Errorf("%v: the reader may wait for ever", c.err)
+		}
+	}
 }

@@ -111,6 +111,7 @@ func TestS06QoS0IsQueuedOnlyWhenAsked(t *testing.T) {
 				c.Subscribe("s06/zero", 0)
 				c.Subscribe("marker", 1)
 				c.Disconnect()
+				b.Resume(t, v, "s06").Disconnect() // this one returns when the broker knows that the client is away
 
 				publisher := harness.NewDevice(v, "publisher").Connect(b, harness.Ephemeral)
 				publisher.Publish("s06/one", 0, "published at 0")
