@@ -220,6 +220,7 @@ func (e *Embedded) Shutdown(ctx context.Context) error {
 func Connect(provider nats.InProcessConnProvider, logger *slog.Logger) (*nats.Conn, error) {
 	nc, err := nats.Connect("",
 		nats.Name("dunlin"),
+		nats.NoEcho(), // the log tail hears what others publish, and knows what we do
 		nats.InProcessServer(provider),
 		nats.ReconnectBufSize(-1),
 		nats.MaxReconnects(-1),

@@ -26,15 +26,18 @@ type Log struct {
 	reader    streamReader
 	stats     *Stats
 	prefix    string // of subjects, with the dot
+	own       *ownEntries
 
 	lastAppended atomic.Uint64
+	// created is when the stream was made, nil while no tail has looked.
+	created atomic.Pointer[time.Time]
 }
 
 var _ sessions.Log = (*Log)(nil)
 
 // Append implements sessions.Log.
 func (l *Log) Append(m *sessions.Message, id string, to sessions.Sink, token uint64) {
-	w := write{stream: l.config.Names.Stream, to: to, token: token}
+	w := write{stream: l.config.Names.Stream, to: to, token: token, message: m, id: id}
 	w.header, w.data = encodeMessage(m)
 	subject := SubjectFromTopic(m.Topic)
 	if len(subject) > MaxSubject {
@@ -54,11 +57,16 @@ func (l *Log) Append(m *sessions.Message, id string, to sessions.Sink, token uin
 // LastAppended implements sessions.Log.
 func (l *Log) LastAppended() uint64 { return l.lastAppended.Load() }
 
-// appended notes a sequence that was acknowledged. Only the publisher's goroutine calls it.
-func (l *Log) appended(sequence uint64) {
-	if sequence > l.lastAppended.Load() {
-		l.lastAppended.Store(sequence)
+// appended notes what was acknowledged, and hands it to the tail. Only the publisher's goroutine calls it.
+func (l *Log) appended(done []settled) {
+	last := l.lastAppended.Load()
+	for i := range done {
+		if r := &done[i].result; r.Err == nil {
+			last = max(last, r.Sequence)
+		}
 	}
+	l.lastAppended.Store(last)
+	l.own.put(done)
 }
 
 // Last implements sessions.Log.
@@ -140,9 +148,9 @@ func (l *Log) Resolve(ctx context.Context, p sessions.Position) (sessions.Positi
 	if p.Sequence == 0 {
 		return p, false, nil
 	}
-	if !p.Time.IsZero() { // the usual case: the message is there, and no other
+	if !p.Time.IsZero() && !l.madeAfter(p.Time) { // the usual case: the message is there, and no other
 		m, err := l.reader.get(ctx, getRequest{Sequence: p.Sequence})
-		if err == nil && m.time.Equal(p.Time) {
+		if err == nil && p.SameTime(m.time) {
 			return p, false, nil
 		}
 		if err != nil && !errors.Is(err, sessions.ErrNotFound) {
@@ -169,10 +177,16 @@ func (l *Log) Resolve(ctx context.Context, p sessions.Position) (sessions.Positi
 		return p, false, nil
 	case err != nil:
 		return p, false, err
-	case m.time.Before(p.Time):
+	case m.time.Before(p.Time.Add(-sessions.TimeTolerance)):
 		return l.move(ctx, p)
 	}
 	return p, false, nil
+}
+
+// madeAfter reports whether the log, as the tail last saw it, was made after a time.
+func (l *Log) madeAfter(t time.Time) bool {
+	created := l.created.Load()
+	return created != nil && created.After(t)
 }
 
 // move finds by time the position that p now means, and says so.
@@ -197,7 +211,7 @@ func (l *Log) findByTime(ctx context.Context, p sessions.Position, info *natsjs.
 	if p.Time.IsZero() {
 		return sessions.Position{Sequence: max(info.State.FirstSeq, 1) - 1}, nil
 	}
-	after := p.Time.Add(1)
+	after := p.Time.Add(1 - sessions.TimeTolerance) // to repeat is better than to lose
 	m, err := l.reader.get(ctx, getRequest{StartTime: &after, NextFor: ">"})
 	if errors.Is(err, sessions.ErrNotFound) {
 		return lastPosition(info), nil

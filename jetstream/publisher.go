@@ -21,6 +21,9 @@ type write struct {
 	data    []byte
 	to      sessions.Sink
 	token   uint64
+	// message and id are what goes into the log, nil for writes to other streams.
+	message *sessions.Message
+	id      string
 }
 
 // size is what a write counts for in the window.
@@ -39,6 +42,8 @@ type slot struct {
 type settled struct {
 	to     sessions.Sink
 	result sessions.Result
+	// entry is what the log has taken, with its place in the log; its Message is nil when this write tells nothing of that.
+	entry sessions.Entry
 }
 
 // publisher writes to streams, pipelined, in the order of calls, and reports each outcome once. Its answers come on
@@ -47,8 +52,8 @@ type publisher struct {
 	nc     *nats.Conn
 	logger interface{ Warn(string, ...any) }
 	stats  *Stats
-	// acked is told the sequence of each stored write before its sink is.
-	acked       func(sequence uint64)
+	// stored is told what was stored before the sinks are.
+	stored      func(done []settled)
 	prefix      string
 	timeout     time.Duration
 	windowBytes int
@@ -69,9 +74,9 @@ type publisher struct {
 	closed bool      // guarded by mu
 }
 
-func newPublisher(nc *nats.Conn, c *Config, stats *Stats, acked func(uint64)) (*publisher, error) {
+func newPublisher(nc *nats.Conn, c *Config, stats *Stats, stored func([]settled)) (*publisher, error) {
 	p := &publisher{
-		nc: nc, logger: c.Logger, stats: stats, acked: acked,
+		nc: nc, logger: c.Logger, stats: stats, stored: stored,
 		prefix: nc.NewInbox() + ".", timeout: c.AckTimeout, windowBytes: c.WindowBytes,
 		answers: make(chan *nats.Msg, 2*c.Window), // more cannot be under way: late answers beside a full window
 		status:  nc.StatusChanged(nats.RECONNECTING, nats.DISCONNECTED, nats.CLOSED),
@@ -160,7 +165,7 @@ func (p *publisher) reply(slot int, generation uint64) string {
 
 // fail reports a write that was not sent, from run: sinks are never called by the caller of publish. mu is held.
 func (p *publisher) fail(w write, err error) {
-	p.failed = append(p.failed, settled{w.to, sessions.Result{Token: w.token, Err: err}})
+	p.failed = append(p.failed, settled{to: w.to, result: sessions.Result{Token: w.token, Err: err}})
 	select {
 	case p.wake <- struct{}{}:
 	default:
@@ -234,11 +239,7 @@ func drain(from <-chan *nats.Msg, batch []*nats.Msg) []*nats.Msg {
 }
 
 func (p *publisher) report(done []settled) {
-	for i := range done {
-		if done[i].result.Err == nil {
-			p.acked(done[i].result.Sequence)
-		}
-	}
+	p.stored(done)
 	for i := range done {
 		done[i].to.Stored(done[i].result)
 	}
@@ -246,6 +247,7 @@ func (p *publisher) report(done []settled) {
 
 // settle matches answers with the writes they answer.
 func (p *publisher) settle(answers []*nats.Msg, done []settled) []settled {
+	now := time.Now()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, m := range answers {
@@ -258,9 +260,14 @@ func (p *publisher) settle(answers []*nats.Msg, done []settled) []settled {
 			p.stats.ForeignReplies.Add(1)
 			continue
 		}
+		sent := p.slots[i].sent
 		w := p.release(i)
 		result.Token = w.token
-		done = append(done, settled{w.to, result})
+		out := settled{to: w.to, result: result}
+		if w.message != nil && result.Err == nil && !result.Duplicate && now.Sub(sent) < sessions.TimeTolerance {
+			out.entry = sessions.Entry{Position: sessions.Position{Sequence: result.Sequence, Time: now.UTC().Round(0)}, Message: w.message, ID: w.id}
+		}
+		done = append(done, out)
 	}
 	p.pump()
 	done = append(done, p.failed...)
@@ -293,7 +300,7 @@ func (p *publisher) expire(done []settled, age time.Duration, why string, counte
 		for i := range p.slots {
 			if s := &p.slots[i]; s.busy && now.Sub(s.sent) >= age {
 				w := p.release(i)
-				done = append(done, settled{w.to, sessions.Result{Token: w.token, Err: fmt.Errorf("%w: %s", sessions.ErrUnavailable, why)}})
+				done = append(done, settled{to: w.to, result: sessions.Result{Token: w.token, Err: fmt.Errorf("%w: %s", sessions.ErrUnavailable, why)}})
 			}
 		}
 	}
@@ -315,12 +322,12 @@ func (p *publisher) shut(done []settled) []settled {
 	for i := range p.slots {
 		if p.slots[i].busy {
 			w := p.release(i)
-			done = append(done, settled{w.to, sessions.Result{Token: w.token, Err: errClosed}})
+			done = append(done, settled{to: w.to, result: sessions.Result{Token: w.token, Err: errClosed}})
 		}
 	}
 	done = append(done, p.failed...)
 	for _, w := range p.queue {
-		done = append(done, settled{w.to, sessions.Result{Token: w.token, Err: errClosed}})
+		done = append(done, settled{to: w.to, result: sessions.Result{Token: w.token, Err: errClosed}})
 	}
 	p.failed, p.queue = nil, nil
 	return done

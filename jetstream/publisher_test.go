@@ -41,13 +41,22 @@ func startServer(t *testing.T) (*Embedded, *nats.Conn) {
 // handStream is a stream whose answers are given by hand.
 type handStream struct {
 	t        *testing.T
+	nc       *nats.Conn // its own: the publisher's does not hear itself
 	requests chan *nats.Msg
 }
 
-func newHandStream(t *testing.T, nc *nats.Conn) *handStream {
+func newHandStream(t *testing.T, e *Embedded) *handStream {
 	t.Helper()
-	h := &handStream{t: t, requests: make(chan *nats.Msg, 1000)}
+	nc, err := e.Connect()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	h := &handStream{t: t, nc: nc, requests: make(chan *nats.Msg, 1000)}
 	if _, err := nc.ChanSubscribe("hand.>", h.requests); err != nil {
+		t.Fatal(err)
+	}
+	if err := nc.Flush(); err != nil {
 		t.Fatal(err)
 	}
 	return h
@@ -67,8 +76,10 @@ func (h *handStream) next() *nats.Msg {
 // none makes sure that nothing more was sent: what was sent before the flush has arrived after it.
 func (h *handStream) none(nc *nats.Conn) {
 	h.t.Helper()
-	if err := nc.Flush(); err != nil {
-		h.t.Fatal(err)
+	for _, c := range []*nats.Conn{nc, h.nc} {
+		if err := c.Flush(); err != nil {
+			h.t.Fatal(err)
+		}
 	}
 	select {
 	case m := <-h.requests:
@@ -104,7 +115,7 @@ func newTestPublisher(t *testing.T, nc *nats.Conn, change func(*Config)) (*publi
 	c := DefaultConfig()
 	change(&c)
 	stats := new(Stats)
-	p, err := newPublisher(nc, &c, stats, func(uint64) {})
+	p, err := newPublisher(nc, &c, stats, func([]settled) {})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -122,8 +133,8 @@ func TestWindowHoldsWritesBackInOrder(t *testing.T) {
 		"bytes": func(c *Config) { c.WindowBytes = 4*(128+len("hand.a")+1) + 1 },
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, nc := startServer(t)
-			h := newHandStream(t, nc)
+			e, nc := startServer(t)
+			h := newHandStream(t, e)
 			p, _ := newTestPublisher(t, nc, change)
 			sink := make(resultChan, 10)
 			for i := range 10 {
@@ -153,8 +164,8 @@ func TestWindowHoldsWritesBackInOrder(t *testing.T) {
 
 func TestLateAckAnswersNothing(t *testing.T) {
 	t.Parallel()
-	_, nc := startServer(t)
-	h := newHandStream(t, nc)
+	e, nc := startServer(t)
+	h := newHandStream(t, e)
 	p, stats := newTestPublisher(t, nc, func(c *Config) { c.Window, c.AckTimeout = 1, 2*time.Second })
 	sink := make(resultChan, 2)
 	p.publish(handWrite(1, sink))
@@ -176,7 +187,7 @@ func TestLateAckAnswersNothing(t *testing.T) {
 
 func TestConnectionLossFailsWhatIsUnanswered(t *testing.T) {
 	e, nc := startServer(t)
-	h := newHandStream(t, nc)
+	h := newHandStream(t, e)
 	p, stats := newTestPublisher(t, nc, func(c *Config) { c.AckTimeout = time.Hour })
 	sink := make(resultChan, 3)
 	p.publish(handWrite(1, sink))

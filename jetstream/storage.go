@@ -37,12 +37,12 @@ func Open(ctx context.Context, nc *nats.Conn, c Config) (*Storage, error) {
 	stats := new(Stats)
 	in := newInboxes(nc, c.AckTimeout)
 	reader := func(stream string) streamReader { return streamReader{inboxes: in, stream: stream} }
-	log := &Log{config: &c, nc: nc, js: js, inboxes: in, reader: reader(c.Names.Stream), stats: stats, prefix: c.Names.Subjects + "."}
+	log := &Log{config: &c, nc: nc, js: js, inboxes: in, reader: reader(c.Names.Stream), stats: stats, prefix: c.Names.Subjects + ".", own: newOwnEntries()}
 	if log.publisher, err = newPublisher(nc, &c, stats, log.appended); err != nil {
 		in.close()
 		return nil, err
 	}
-	state, err := newPublisher(nc, &c, stats, func(uint64) {})
+	state, err := newPublisher(nc, &c, stats, func([]settled) {})
 	if err != nil {
 		log.publisher.close()
 		in.close()

@@ -117,7 +117,7 @@ func (s *Session) onLoaded(in Loaded, dst []Effect) []Effect {
 		switch {
 		case !ok || e.Message == nil:
 			dst = append(dst, Drop{Reason: DropTrimmed, Count: 1})
-		case !o.entry.Time.IsZero() && !o.entry.Time.Equal(e.Time):
+		case !o.entry.Time.IsZero() && !o.entry.SameTime(e.Time):
 			dst = append(dst, Drop{Reason: DropReplaced, Count: 1})
 		default:
 			o.entry, o.topic = e, ""

@@ -42,8 +42,18 @@ type Position struct {
 	// Sequence is the log sequence.
 	Sequence uint64
 	// Time is when the message at Sequence was stored, the zero time when unknown. A log that was cut or made
-	// anew is recognized by another time at the same sequence.
+	// anew is recognized by another time at the same sequence. Of what this node appended itself it is the time at which it
+	// heard that the message is stored, so it may be off by TimeTolerance.
 	Time time.Time
+}
+
+// TimeTolerance is by how much the time of a position may be off. A log that was cut and goes on is behind a restart of its
+// server: what takes a sequence again is younger than that.
+const TimeTolerance = 2 * time.Second
+
+// SameTime reports whether a message that was stored at t may be the one of this position, whose time is known.
+func (p Position) SameTime(t time.Time) bool {
+	return p.Time.Sub(t).Abs() <= TimeTolerance
 }
 
 // Entry is one message in the log.

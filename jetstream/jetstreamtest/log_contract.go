@@ -305,12 +305,14 @@ func testPositionHolds(t *testing.T, log sessions.Log) {
 			t.Errorf("%+v became %+v %v, %v", p, now, moved, err)
 		}
 	}
+	const off = 2*sessions.TimeTolerance + time.Second
 	for p, want := range map[sessions.Position]uint64{
-		{Sequence: 2, Time: entries[0].Time}:                      1, // another message stands there now
-		{Sequence: 9, Time: entries[1].Time}:                      2, // the log was longer once
-		{Sequence: 9, Time: entries[0].Time.Add(-time.Hour)}:      0,
-		{Sequence: 1, Time: entries[1].Time.Add(1 * time.Second)}: 2,
-		{Sequence: 9}: 0, // no telling: rather again than never
+		{Sequence: 2, Time: entries[0].Time.Add(-off)}:       0, // another message stands there now
+		{Sequence: 9, Time: entries[1].Time.Add(off)}:        2, // the log was longer once
+		{Sequence: 9, Time: entries[1].Time}:                 0, // rather again than never
+		{Sequence: 9, Time: entries[0].Time.Add(-time.Hour)}: 0,
+		{Sequence: 1, Time: entries[1].Time.Add(off)}:        2,
+		{Sequence: 9}: 0, // no telling
 	} {
 		if now, moved, err := log.Resolve(ctx, p); err != nil || !moved || now.Sequence != want {
 			t.Errorf("%+v became %+v %v, %v; want %d", p, now, moved, err, want)

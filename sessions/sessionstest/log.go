@@ -242,20 +242,21 @@ func (l *logState) holds(p sessions.Position) bool {
 		return true
 	}
 	if e, ok := l.find(p.Sequence); ok {
-		return e.Time.Equal(p.Time)
+		return p.SameTime(e.Time)
 	}
 	if l.created.After(p.Time) {
 		return false
 	}
 	i := l.after(p.Sequence)
-	return i == len(l.entries) || !l.entries[i].Time.Before(p.Time)
+	return i == len(l.entries) || !l.entries[i].Time.Before(p.Time.Add(-sessions.TimeTolerance))
 }
 
-// findByTime is the position before the first message younger than a time, the start of the log for the zero time.
+// findByTime is the position before the first message that may be younger than a time, the start of the log for the zero time.
 func (l *logState) findByTime(t time.Time) sessions.Position {
 	if t.IsZero() {
 		return sessions.Position{Sequence: l.first() - 1}
 	}
+	t = t.Add(-sessions.TimeTolerance)
 	for _, e := range l.entries {
 		if e.Time.After(t) {
 			before, _ := l.find(e.Sequence - 1)
