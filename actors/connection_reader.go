@@ -1,10 +1,13 @@
 package actors
 
 import (
+	"bytes"
 	"crypto/rand"
 	"errors"
 	"io"
+	"math/bits"
 	"strings"
+	"sync"
 	"time"
 
 	"dunlin/mqttcodec"
@@ -12,6 +15,8 @@ import (
 )
 
 const (
+	// frameGroup is how many bytes of packets are copied together.
+	frameGroup = 4 << 10
 	// idleReadBuffer is what a connection holds while nothing comes.
 	idleReadBuffer = 512
 	// busyReadBuffer is what a reader grows to while its reads fill it; only a larger packet makes it larger.
@@ -23,6 +28,7 @@ const (
 func (c *connection) read() {
 	r := packetReader{connection: c, buffer: make([]byte, idleReadBuffer), opened: time.Now()}
 	err := r.run()
+	returnReadBuffer(r.buffer)
 	var fault *mqttcodec.ProtocolError
 	if c.session.Load() == nil && r.handshake != nil && errors.As(err, &fault) {
 		err = r.handshake.refuse(err)
@@ -49,7 +55,8 @@ func (c *connection) drain() {
 }
 
 // packetReader cuts the byte stream into packets. The bytes of complete packets are copied once, out of the read buffer
-// into memory of their own, which the packets alias: so an idle connection pins nothing, and a batch costs one copy.
+// into memory of their own, which the packets alias: so an idle connection pins nothing, and few copies are made. The copies
+// are not large, since a message that stays in memory keeps all of its copy there.
 type packetReader struct {
 	connection *connection
 	buffer     []byte
@@ -144,33 +151,59 @@ func (r *packetReader) resize(need int) {
 	if size == len(r.buffer) {
 		return
 	}
-	buffer := make([]byte, size)
+	buffer := borrowReadBuffer(size)
 	copy(buffer, r.buffer[:r.filled])
+	returnReadBuffer(r.buffer)
 	r.buffer = buffer
+}
+
+// readBuffers lends the read buffers between idleReadBuffer and busyReadBuffer, a pool for each power of two: sizes go up and
+// down with the traffic.
+var readBuffers [bits.UintSize]sync.Pool
+
+// pooledReadBuffer reports whether buffers of a size are lent, and by which pool.
+func pooledReadBuffer(size int) (pool *sync.Pool, ok bool) {
+	power := bits.Len(uint(size)) - 1
+	return &readBuffers[power], size > idleReadBuffer && size <= busyReadBuffer && size == 1<<power
+}
+
+func borrowReadBuffer(size int) []byte {
+	if pool, ok := pooledReadBuffer(size); ok {
+		if b, ok := pool.Get().(*[]byte); ok {
+			return *b
+		}
+	}
+	return make([]byte, size)
+}
+
+func returnReadBuffer(b []byte) {
+	if pool, ok := pooledReadBuffer(len(b)); ok {
+		pool.Put(&b)
+	}
 }
 
 // decode hands the packets in the first end bytes to the session. A packet that does not decode ends the batch.
 func (r *packetReader) decode(end int) error {
 	c := r.connection
-	frames := append(make([]byte, 0, end), r.buffer[:end]...)
 	if c.session.Load() == nil {
-		return r.shakeHands(frames)
+		return r.shakeHands(bytes.Clone(r.buffer[:end]))
 	}
 	packets := make([]mqttcodec.Packet, 0, 8)
 	var fault error
-	for rest := frames; len(rest) > 0; {
+	var group []byte
+	for rest := r.buffer[:end]; len(rest) > 0 && fault == nil; {
 		n, err := mqttcodec.FrameLength(rest, 0)
 		if err == nil {
+			if len(group) < n {
+				group = bytes.Clone(rest[:max(n, min(len(rest), frameGroup))])
+			}
 			var p mqttcodec.Packet
-			if p, err = r.decodePacket(rest[:n:n]); err == nil {
+			if p, err = r.decodePacket(group[:n:n]); err == nil {
 				packets = append(packets, p)
 			}
+			group, rest = group[n:], rest[n:]
 		}
-		if err != nil {
-			fault = err
-			break
-		}
-		rest = rest[n:]
+		fault = err
 	}
 	if len(packets) > 0 {
 		c.pipelined.Store(true)

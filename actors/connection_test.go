@@ -383,7 +383,7 @@ func TestCongestionComesAndGoes(t *testing.T) {
 		}
 		synctest.Wait()
 		dropped := b.Stats().Drops()["slow_consumer"]
-		if dropped < n-2*flushEvery || dropped == n {
+		if dropped < n-2*flushEvery-busyReadBuffer/200 || dropped == n { // what one read has brought is handed over together
 			t.Fatalf("%d of %d messages were dropped", dropped, n)
 		}
 		c.resume()

@@ -32,8 +32,9 @@ type router struct {
 	// head: everything up to there was handed out.
 	head    sessions.Position
 	waiting []headWaiter
-	matches []*member // reused
-	touched []*member // reused
+	matches []*member        // reused
+	touched []*member        // reused
+	fresh   []sessions.Entry // reused
 }
 
 // headWaiter is somebody who waits until the log was handed out up to a sequence.
@@ -81,7 +82,9 @@ func (r *router) deliver(batch []sessions.Entry) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := time.Now()
-	for _, e := range batch {
+	fresh := r.fresh[:0]
+	for i := range batch {
+		e := &batch[i]
 		if e.Sequence <= r.head.Sequence {
 			if e.Time.After(r.head.Time) && !r.head.Time.IsZero() && r.replaced != nil {
 				r.replaced() // it begins anew: no position means what it meant
@@ -89,24 +92,64 @@ func (r *router) deliver(batch []sessions.Entry) {
 			continue
 		}
 		r.head = e.Position
-		r.ring.append(e)
+		r.ring.append(*e)
 		if e.Message == nil {
 			r.stats.undecodable.Add(1)
 			continue
 		}
 		if e.Message.Retain {
-			r.retain(e)
+			r.retain(*e)
 		}
-		r.gather(e)
+		fresh = append(fresh, *e)
 	}
-	for i, m := range r.touched {
-		r.handOver(m)
-		r.touched[i] = nil
+	if len(fresh) > 0 && !r.handOverTogether(fresh) {
+		for i := range fresh {
+			r.gather(&fresh[i])
+		}
+		for i, m := range r.touched {
+			r.handOver(m)
+			r.touched[i] = nil
+		}
+		r.touched = r.touched[:0]
 	}
-	r.touched = r.touched[:0]
+	clear(fresh)
+	r.fresh = fresh[:0]
 	r.handed.Store(r.head.Sequence)
 	r.stats.logLag.Store(int64(now.Sub(r.head.Time)))
 	r.wakeWaiters()
+}
+
+// handOverTogether hands the same entries to all sessions that one filter matches, if all are of one topic and for live
+// sessions only: then no session needs a batch of its own.
+func (r *router) handOverTogether(entries []sessions.Entry) bool {
+	topic := entries[0].Message.Topic
+	for i := range entries {
+		if m := entries[i].Message; m.Topic != topic || m.QoS == 0 && !r.queuesQoS0 {
+			return false
+		}
+	}
+	matches, filters := r.tree.MatchAppend(topic, r.matches[:0])
+	r.matches = matches
+	if filters > 1 {
+		return false
+	}
+	if filters == 0 {
+		return true
+	}
+	entries = slices.Clone(entries)
+	bytes, last := entryBytes(entries), entries[len(entries)-1].Sequence
+	var delivered any = sessions.Delivered{Entries: entries}
+	for _, m := range matches {
+		switch {
+		case !m.live:
+		case m.reserve(len(entries), bytes):
+			m.handed.Store(last)
+			m.post(delivered)
+		default:
+			r.overrun(m, entries)
+		}
+	}
+	return true
 }
 
 // retain makes a message of the log the retained message of its topic. [MQTT-3.3.1-5]
@@ -120,8 +163,8 @@ func (r *router) retain(e sessions.Entry) {
 
 // gather puts an entry into the batch of every session that has a matching filter, once: of every live one, or at QoS 0 of
 // every one that is there.
-func (r *router) gather(e sessions.Entry) {
-	r.matches = r.tree.MatchAppend(e.Message.Topic, r.matches[:0])
+func (r *router) gather(e *sessions.Entry) {
+	r.matches, _ = r.tree.MatchAppend(e.Message.Topic, r.matches[:0])
 	for _, m := range r.matches {
 		if m.stamped == e.Sequence || !m.live && (e.Message.QoS > 0 || r.queuesQoS0) {
 			continue
@@ -130,7 +173,7 @@ func (r *router) gather(e sessions.Entry) {
 		if len(m.batch) == 0 {
 			r.touched = append(r.touched, m)
 		}
-		m.batch = append(m.batch, e)
+		m.batch = append(m.batch, *e)
 	}
 }
 
@@ -178,29 +221,86 @@ func (r *router) wakeWaiters() {
 	r.waiting = rest
 }
 
-// route hands a QoS 0 message to whoever is subscribed now.
+// route hands QoS 0 messages to whoever is subscribed now. It keeps the list.
 func (r *router) route(messages []*sessions.Message) {
+	t := routings.Get().(*routing)
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	var matches []*member
-	perMember := map[*member][]*sessions.Message{}
-	for _, msg := range messages {
-		matches = r.tree.MatchAppend(msg.Topic, matches[:0])
-		for _, m := range matches {
-			list := perMember[m]
-			if n := len(list); n > 0 && list[n-1] == msg {
-				continue // by another of its filters
+	if !r.routeTogether(t, messages) {
+		for _, msg := range messages {
+			t.matches, _ = r.tree.MatchAppend(msg.Topic, t.matches[:0])
+			for _, m := range t.matches {
+				t.add(m, msg)
 			}
-			perMember[m] = append(list, msg)
+		}
+		for i, m := range t.members {
+			r.pass(m, t.lists[i], messageListBytes(t.lists[i]), sessions.Routed{Messages: t.lists[i]})
 		}
 	}
-	for m, list := range perMember {
-		if !m.reserve(len(list), messageListBytes(list)) {
-			r.stats.Dropped(sessions.DropSlowConsumer, uint64(len(list)))
-			continue
+	t.reset()
+	routings.Put(t)
+}
+
+// routeTogether hands the same list to all sessions that one filter matches, if all messages are of one topic.
+func (r *router) routeTogether(t *routing, messages []*sessions.Message) bool {
+	topic := messages[0].Topic
+	for _, msg := range messages {
+		if msg.Topic != topic {
+			return false
 		}
-		m.post(sessions.Routed{Messages: list})
 	}
+	var filters int
+	if t.matches, filters = r.tree.MatchAppend(topic, t.matches[:0]); filters > 1 {
+		return false
+	}
+	bytes := messageListBytes(messages)
+	var routed any = sessions.Routed{Messages: messages}
+	for _, m := range t.matches {
+		r.pass(m, messages, bytes, routed)
+	}
+	return true
+}
+
+// pass hands QoS 0 messages to a session, or drops them when it is too far behind.
+func (r *router) pass(m *member, messages []*sessions.Message, bytes int, routed any) {
+	if !m.reserve(len(messages), bytes) {
+		r.stats.Dropped(sessions.DropSlowConsumer, uint64(len(messages)))
+		return
+	}
+	m.post(routed)
+}
+
+// routing is what one call of route works with.
+type routing struct {
+	matches []*member
+	members []*member
+	lists   [][]*sessions.Message // what goes to each of members
+	index   map[*member]int       // where in members each is
+}
+
+var routings = sync.Pool{New: func() any { return &routing{index: map[*member]int{}} }}
+
+// add puts a message into the list of a member, once.
+func (t *routing) add(m *member, msg *sessions.Message) {
+	i, known := t.index[m]
+	if !known {
+		i = len(t.members)
+		t.index[m] = i
+		t.members, t.lists = append(t.members, m), append(t.lists, nil)
+	}
+	if n := len(t.lists[i]); n > 0 && t.lists[i][n-1] == msg {
+		return // by another of its filters
+	}
+	t.lists[i] = append(t.lists[i], msg)
+}
+
+// reset forgets everything but the memory.
+func (t *routing) reset() {
+	clear(t.matches[:cap(t.matches)])
+	clear(t.members)
+	clear(t.lists)
+	clear(t.index)
+	t.matches, t.members, t.lists = t.matches[:0], t.members[:0], t.lists[:0]
 }
 
 // Head is the position up to which the log was handed out.

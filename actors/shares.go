@@ -205,7 +205,7 @@ func (s *shares) route(messages []*sessions.Message) {
 	}
 	var matches []*share
 	for _, msg := range messages {
-		matches = s.tree.MatchAppend(msg.Topic, matches[:0])
+		matches, _ = s.tree.MatchAppend(msg.Topic, matches[:0])
 		for _, sh := range matches {
 			sh.route(msg)
 		}

@@ -177,7 +177,7 @@ func (s *Session) startAfresh(incarnation string) {
 	s.incarnation = incarnation
 	s.epoch = 0
 	s.looked = Position{}
-	s.inflight = nil
+	s.inflight, s.inflightBase = nil, nil
 	s.ids = packetIDs{}
 	s.inbound = nil
 	s.generation = 0

@@ -107,6 +107,7 @@ func (s *Session) detach(now time.Time, how ending, dst []Effect) []Effect {
 	}
 	dst = s.giveBackShared(func(string) bool { return true }, dst)
 	s.rewindInflight()
+	s.releaseSpare()
 	if how == endNormal || !accepted {
 		s.will = nil
 	}

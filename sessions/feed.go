@@ -56,7 +56,7 @@ func (s *Session) journalsLive() bool {
 	return s.mode == modeLive && s.position().Sequence >= s.liveFrom
 }
 
-func (s *Session) clearBacklog() { s.backlog, s.backlogBytes = nil, 0 }
+func (s *Session) clearBacklog() { s.backlog, s.backlogBase, s.backlogBytes = nil, nil, 0 }
 
 // resumeFeed starts to feed a new connection: from where the session was left, if something is queued for it.
 func (s *Session) resumeFeed(dst []Effect) []Effect {
@@ -106,6 +106,7 @@ func (s *Session) onFetched(now time.Time, in Fetched, dst []Effect) []Effect {
 		dst = append(dst, Drop{Reason: DropSlowConsumer, Count: in.Lost})
 	}
 	s.boundQueue(in)
+	s.direct = s.nothingWaits()
 	for _, e := range in.Entries {
 		dst = s.look(now, e, dst)
 	}
@@ -172,6 +173,7 @@ func (s *Session) sendNow(now time.Time, d delivery, dst []Effect) []Effect {
 // onDelivered takes live entries. What does not fit into the window and the backlog is left in the log: the session
 // then catches up, which costs no memory.
 func (s *Session) onDelivered(now time.Time, in Delivered, dst []Effect) []Effect {
+	s.direct = s.nothingWaits()
 	for _, e := range in.Entries {
 		switch {
 		case s.passing(e.Message):
@@ -202,6 +204,12 @@ func (s *Session) fallBehind(dst []Effect) []Effect {
 	s.leaving++
 	s.journalNow() // the checkpoint no longer stands for its position
 	return append(dst, Leave{})
+}
+
+// nothingWaits reports whether a message that comes now may be sent at once: nothing has to go before it.
+func (s *Session) nothingWaits() bool {
+	return s.state == stateConnected && !s.congested && len(s.backlog)+len(s.shared)+len(s.retained)+len(s.owed) == 0 &&
+		s.loading == 0 && !s.subscriptionWork.holds() && !s.assignedWait()
 }
 
 // look decides about one entry of the log.
@@ -238,7 +246,14 @@ func (s *Session) look(now time.Time, e Entry, dst []Effect) []Effect {
 		return s.sendNow(now, d, dst)
 	}
 	s.supersede(e)
-	s.backlog = append(s.backlog, d)
+	if s.direct {
+		var taken bool
+		if dst, taken = s.deliver(now, d, dst); taken {
+			return dst
+		}
+		s.direct = false
+	}
+	s.backlog = slide(&s.backlogBase, s.backlog, d)
 	s.backlogBytes += d.size()
 	return dst
 }

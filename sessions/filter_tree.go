@@ -116,10 +116,16 @@ func (t *FilterTree[V]) Match(topic string, visit func(V)) {
 	})
 }
 
-// MatchAppend appends to dst what Match visits, and returns it.
-func (t *FilterTree[V]) MatchAppend(topic string, dst []V) []V {
-	t.root.match(topic, !isSystemTopic(topic), func(values []V) { dst = append(dst, values...) })
-	return dst
+// MatchAppend appends to dst what Match visits, and returns it with the number of filters that matched: a value is there
+// more than once only if that is more than one.
+func (t *FilterTree[V]) MatchAppend(topic string, dst []V) (matches []V, filters int) {
+	t.root.match(topic, !isSystemTopic(topic), func(values []V) {
+		if len(values) > 0 {
+			dst = append(dst, values...)
+			filters++
+		}
+	})
+	return dst, filters
 }
 
 // isSystemTopic: a wildcard in the first level does not match a topic that starts with "$". [MQTT-4.7.2-1]

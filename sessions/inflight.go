@@ -1,6 +1,7 @@
 package sessions
 
 import (
+	"slices"
 	"time"
 
 	"dunlin/mqttcodec"
@@ -163,7 +164,6 @@ func (s *Session) pump(now time.Time, dst []Effect) []Effect {
 		s.backlog[0] = delivery{}
 		s.backlog = s.backlog[1:]
 	}
-	s.clearBacklog()
 	dst, _ = s.pumpRetained(now, dst)
 	return s.fetchMore(now, dst)
 }
@@ -253,7 +253,7 @@ func (s *Session) deliver(now time.Time, d delivery, dst []Effect) (_ []Effect, 
 	}
 	s.quotaUsed++
 	s.journalSoon()
-	waiting := len(s.inflight) > 0 && s.inflight[len(s.inflight)-1].state == outboundAssigned
+	waiting := s.assignedWait()
 	if d.qos == 2 {
 		o.journaled = s.journalNow() // exactly once: the identifier is durable before it is on the wire
 	}
@@ -261,8 +261,13 @@ func (s *Session) deliver(now time.Time, d delivery, dst []Effect) (_ []Effect, 
 		p.PacketID = id
 		dst = s.sendOutbound(&o, p, dst)
 	}
-	s.inflight = append(s.inflight, o)
+	s.inflight = slide(&s.inflightBase, s.inflight, o)
 	return dst, true
+}
+
+// assignedWait reports whether messages wait that have an identifier and are not sent: they go before any other.
+func (s *Session) assignedWait() bool {
+	return len(s.inflight) > 0 && s.inflight[len(s.inflight)-1].state == outboundAssigned
 }
 
 // undeliverable is why the client cannot be sent a message, empty when it can. What cannot goes as if it had been
@@ -294,8 +299,12 @@ func (s *Session) finish(i int, dst []Effect) []Effect {
 	}
 	s.ids.release(o.packetID)
 	dst = settleShared(o.share, o.entry.Sequence, dst)
-	s.inflight = append(s.inflight[:i], s.inflight[i+1:]...)
-	s.inflight[:len(s.inflight)+1][len(s.inflight)] = outbound{}
+	if i == 0 { // the usual case: clients acknowledge in order
+		s.inflight[0] = outbound{}
+		s.inflight = s.inflight[1:]
+	} else {
+		s.inflight = slices.Delete(s.inflight, i, i+1)
+	}
 	s.journalSoon()
 	return dst
 }

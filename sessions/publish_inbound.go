@@ -142,7 +142,7 @@ func (s *Session) refuse(now time.Time, p *mqttcodec.Publish, reason mqttcodec.R
 	if p.QoS == 2 {
 		kind = pendingPubrec
 	}
-	s.pending = append(s.pending, pendingPublish{
+	s.pending = slide(&s.pendingBase, s.pending, pendingPublish{
 		token: s.nextToken(), kind: kind, connection: s.connection, packetID: p.PacketID, done: true, reason: reason,
 	})
 	return s.settlePending(now, dst)
@@ -179,7 +179,7 @@ func (s *Session) persist(e pendingPublish, dst []Effect) []Effect {
 		s.leaveTrail(e)
 	}
 	e.asked = !s.stalled
-	s.pending = append(s.pending, e)
+	s.pending = slide(&s.pendingBase, s.pending, e)
 	if !e.asked {
 		return dst
 	}
@@ -276,7 +276,7 @@ func (s *Session) settlePending(now time.Time, dst []Effect) []Effect {
 		dst = s.answerPublish(now, e, dst)
 	}
 	if len(s.pending) == 0 {
-		s.pending, s.stalled = nil, false
+		s.stalled = false
 	}
 	return dst
 }

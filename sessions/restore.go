@@ -88,7 +88,7 @@ func (s *Session) restoreJournal(b []byte, recovery Recovery) error {
 		// It was written before it was sent, or behind that: it may have been sent. [MQTT-3.3.1-1]
 		o.sent = true
 		if s.ids.take(o.packetID) {
-			s.inflight = append(s.inflight, o)
+			s.inflight = slide(&s.inflightBase, s.inflight, o)
 		}
 	}
 	for _, o := range j.owed {

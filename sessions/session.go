@@ -86,8 +86,12 @@ type Session struct {
 	connectionState
 
 	// pending are the messages handed to Persist, in order, until their results are in.
-	pending   []pendingPublish
-	lastToken uint64
+	pending []pendingPublish
+	// The memory of the queues of these names, see slide.
+	inflightBase []outbound
+	pendingBase  []pendingPublish
+	backlogBase  []delivery
+	lastToken    uint64
 	// trail are those at QoS 0, in order, until they are known to be handed out.
 	trail []trailing
 	// stalled: a result was a failure that may be passing. New messages wait until those before them are stored.
@@ -109,6 +113,8 @@ type Session struct {
 	workToken uint64
 	// missed: something at or below a coming Left was not taken.
 	missed bool
+	// direct: entries that come in this step go out at once, nothing waits before them.
+	direct bool
 }
 
 // connectionState is what belongs to one network connection and is forgotten with it.
@@ -320,6 +326,7 @@ func (s *Session) onPacket(now time.Time, p mqttcodec.Packet, dst []Effect) []Ef
 	case *mqttcodec.Unsubscribe:
 		return s.enqueueSubscriptionWork(now, p, &mqttcodec.Unsuback{Reasons: make([]mqttcodec.ReasonCode, len(p.Filters))}, dst)
 	case *mqttcodec.Pingreq:
+		s.releaseSpare()
 		return s.send(&mqttcodec.Pingresp{}, dst) // [MQTT-3.12.4-1]
 	case *mqttcodec.Disconnect:
 		return s.onDisconnect(now, p, dst)

@@ -63,6 +63,7 @@ func serve(ctx context.Context, c Config, start starter, stdout, stderr io.Write
 		c.Storage.MaxBytes = defaultMaxBytes(dataDir)
 	}
 	log := newLogger(c.Log, stderr)
+	tuneCollector()
 
 	running, stopSignals := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 	defer stopSignals()
