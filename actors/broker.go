@@ -42,7 +42,7 @@ type Broker struct {
 
 	system    *actor.ActorSystem
 	guardian  actor.SupervisorStrategy
-	workers   workers
+	workers   *workers
 	wheel     *timerWheel
 	turns     *journalTurns
 	rates     *connectRates
@@ -90,7 +90,7 @@ func Start(ctx context.Context, cfg Config, storage Storage, log *slog.Logger) (
 // start is Start with listeners, which it owns.
 func start(ctx context.Context, cfg Config, storage Storage, log *slog.Logger, open listeners) (*Broker, error) {
 	b := &Broker{
-		cfg: cfg, storage: storage, log: log,
+		cfg: cfg, storage: storage, log: log, workers: newWorkers(),
 		listeners: open,
 		slots:     make(chan struct{}, maxWork),
 		failed:    make(chan struct{}),

@@ -119,6 +119,7 @@ func (c *connection) encode(m *outbound) {
 			s.post(&decongested{c})
 		}
 	}
+	m.recycle()
 }
 
 // flush writes what was gathered. A client that takes nothing for the write timeout is given up.
@@ -133,7 +134,9 @@ func (c *connection) flush() {
 			c.deadline = now.Add(timeout)
 			_ = c.socket.SetWriteDeadline(c.deadline) // fails on a closed socket only, as Write then does
 		}
+		c.broker.workers.block()
 		n, err := c.socket.Write(*c.buffer)
+		c.broker.workers.unblock()
 		c.broker.stats.bytesSent.Add(uint64(n))
 		switch {
 		case err == nil:
@@ -184,7 +187,7 @@ func (c *connection) closeSocket() {
 	c.closeOnce.Do(func() { _ = c.socket.Close() })
 }
 
-// send hands packets, publishes of them PUBLISH, to the connection actor. Called by the session actor, and before there is
+// send hands packets, publishes of them PUBLISH, to the connection actor, which owns them then. Called by the session actor, and before there is
 // one by the reader. It reports whether more waits to be written than should: the session then holds back until it gets
 // decongested.
 func (c *connection) send(packets []mqttcodec.Packet, publishes int, bytes int64, closeAfter bool) (congested bool) {
@@ -198,8 +201,23 @@ func (c *connection) send(packets []mqttcodec.Packet, publishes int, bytes int64
 		congested = true
 		c.congested.Store(true)
 	}
-	c.mailbox.PostUserMessage(&outbound{packets: packets, publishes: publishes, bytes: bytes, close: closeAfter})
+	m := outbounds.Get().(*outbound)
+	m.packets, m.publishes, m.bytes, m.close = append(m.packets, packets...), publishes, bytes, closeAfter
+	c.mailbox.PostUserMessage(m)
 	return congested
+}
+
+// outbounds are messages to connection actors, to be used again.
+var outbounds = sync.Pool{New: func() any { return new(outbound) }}
+
+// recycle makes m and its packets available to others.
+func (m *outbound) recycle() {
+	for i, p := range m.packets {
+		mqttcodec.Recycle(p)
+		m.packets[i] = nil
+	}
+	*m = outbound{packets: m.packets[:0]}
+	outbounds.Put(m)
 }
 
 // timerFired gives up a network connection whose CONNECT was not answered in time (3.1.4), or the hearing of one.

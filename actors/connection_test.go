@@ -48,7 +48,7 @@ func readAll(t failer, socket *chunks, limit uint32) ([]mqttcodec.Packet, error)
 	t.Helper()
 	cfg := DefaultConfig("boot")
 	cfg.Sessions.MaxPacketSize = limit
-	c := &connection{broker: &Broker{cfg: cfg}, socket: socket, inflow: newInflow(1<<20, 1<<30), version: mqttcodec.V5}
+	c := &connection{broker: &Broker{cfg: cfg, workers: newWorkers()}, socket: socket, inflow: newInflow(1<<20, 1<<30), version: mqttcodec.V5}
 	ref := &sessionRef{mailbox: &mailbox{}}
 	c.session.Store(ref)
 	r := packetReader{connection: c, buffer: make([]byte, idleReadBuffer)}
@@ -421,7 +421,7 @@ func TestFailedWriteLeavesReading(t *testing.T) {
 		{os.ErrDeadlineExceeded, true},
 	} {
 		socket := &gone{writeErr: c.err}
-		cn := &connection{broker: &Broker{cfg: DefaultConfig("boot")}, socket: socket, inflow: newInflow(1, 1), version: mqttcodec.V5}
+		cn := &connection{broker: &Broker{cfg: DefaultConfig("boot"), workers: newWorkers()}, socket: socket, inflow: newInflow(1, 1), version: mqttcodec.V5}
 		cn.encode(&outbound{packets: []mqttcodec.Packet{&mqttcodec.Pingresp{}}})
 		cn.flush()
 		if socket.closed != c.closed || cn.closing.Load() != c.closed {

@@ -105,7 +105,7 @@ func (d *directory) spawn(clientID string, e *directoryEntry) *sessionRef {
 	e.ghosts = nil
 	props := actor.PropsFromProducer(func() actor.Actor { return a },
 		actor.WithMailbox(func() actor.Mailbox { return a.ref.mailbox }), actor.WithGuardian(d.broker.guardian),
-		actor.WithDispatcher(&d.broker.workers))
+		actor.WithDispatcher(d.broker.workers))
 	if _, err := d.broker.system.Root.SpawnNamed(props, fmt.Sprintf("session/%d/%s", d.serial.Add(1), clientID)); err != nil {
 		panic(fmt.Sprintf("spawn session actor: %v", err)) // Invariant: the serial makes the name unique.
 	}

@@ -13,7 +13,7 @@
 // identifier. The router owns the subscription tree, the retained messages and the end of the log, and hands the log out
 // in its order.
 //
-// Goroutines, beside one for each actor that has something to do, which goes on with another actor (workers.go):
+// Goroutines, beside the few that run actors, each a few messages at a time (workers.go):
 //
 //	goroutine          started by        stopped by               blocks on                owns
 //	accept             Start             Shutdown (listener)      Accept                   -
@@ -44,6 +44,7 @@
 //	those for some members only     64 or 4 MiB: others are handed what is behind them up to there
 //	queues of shares to be made     16 are made, looked through or removed at a time: the others wait for their turn
 //	sessions waiting to be parked   sessions.max_parked_consumers: the one parked first goes without queue
+//	actors that wait for a worker   as many as there are actors
 //	CONNECTs of one client          50 a second after 500: refused (0x9F), before its session notices
 //	CONNECTs of a session waiting   as many as connections: until the one before is heard out, 0.5 s at most
 //	clients remembered for that     65,536: who connected longest ago is taken for new

@@ -103,7 +103,7 @@ func (b *Broker) serve(socket net.Conn, listener string) {
 	}
 	props := actor.PropsFromProducer(func() actor.Actor { return c },
 		actor.WithMailbox(func() actor.Mailbox { return c.mailbox }), actor.WithGuardian(b.guardian),
-		actor.WithDispatcher(&b.workers))
+		actor.WithDispatcher(b.workers))
 	pid, err := b.system.Root.SpawnNamed(props, fmt.Sprintf("connection/%d", c.id))
 	if err != nil {
 		panic(fmt.Sprintf("spawn connection actor: %v", err)) // Invariant: the serial makes the name unique.

@@ -1,6 +1,7 @@
 package actors
 
 import (
+	"dunlin/mqttcodec"
 	"dunlin/sessions"
 )
 
@@ -36,13 +37,25 @@ func (a *sessionActor) switchTo(id sessions.ConnectionID) {
 		return
 	}
 	a.connection, a.next = a.next, nil
-	a.packets, a.publishes, a.bytes, a.close, a.congested = nil, 0, 0, false, false
+	a.dropPackets()
+	a.close, a.congested = false, false
 }
+
+// dropPackets forgets what was to be sent: it was handed on.
+func (a *sessionActor) dropPackets() {
+	clear(a.packets)
+	if a.packets, a.publishes, a.bytes = a.packets[:0], 0, 0; cap(a.packets) > keptPackets {
+		a.packets = nil
+	}
+}
+
+// keptPackets is the largest buffer for packets that a session keeps.
+const keptPackets = 32
 
 func (a *sessionActor) onInbound(m *inbound) {
 	handed := a.broker.router.handed.Load()
 	for i, p := range m.packets {
-		pending := a.session.Pending()
+		pending, kept := a.session.Pending(), a.session.Kept()
 		a.step(sessions.PacketReceived{Connection: m.connection.id, Packet: p, Handed: handed})
 		share := m.bytes / len(m.packets)
 		if i == 0 {
@@ -53,6 +66,10 @@ func (a *sessionActor) onInbound(m *inbound) {
 		} else {
 			m.connection.inflow.release(1, share)
 		}
+		if a.session.Kept() == kept {
+			mqttcodec.Recycle(p)
+		}
+		m.packets[i] = nil
 	}
 	if m.err != nil {
 		a.step(sessions.ConnectionLost{Connection: m.connection.id, Err: m.err})
@@ -79,7 +96,7 @@ func (a *sessionActor) flushPackets() {
 	}
 	congested := a.connection.send(a.packets, a.publishes, a.bytes, a.close)
 	a.broker.stats.packetsSent.Add(uint64(len(a.packets)))
-	a.packets, a.publishes, a.bytes = nil, 0, 0
+	a.dropPackets()
 	if a.close {
 		a.connection, a.close = nil, false
 		return

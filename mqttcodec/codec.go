@@ -43,7 +43,9 @@ func (d *decoder) packet(t PacketType, flags byte) Packet {
 		return d.publish(flags)
 	case TypePuback:
 		id, reason, properties := d.ack(TypePuback)
-		return &Puback{id, reason, properties}
+		p := NewPuback()
+		p.PacketID, p.Reason, p.Properties = id, reason, properties
+		return p
 	case TypePubrec:
 		id, reason, properties := d.ack(TypePubrec)
 		return &Pubrec{id, reason, properties}

@@ -24,12 +24,9 @@ const (
 )
 
 func (d *decoder) publish(flags byte) *Publish {
-	p := &Publish{
-		Duplicate: flags&publishDuplicate != 0,
-		QoS:       QoS(flags & publishQoS >> 1),
-		Retain:    flags&publishRetain != 0,
-		Topic:     d.string("topic name"),
-	}
+	p := NewPublish()
+	p.Duplicate, p.QoS, p.Retain = flags&publishDuplicate != 0, QoS(flags&publishQoS>>1), flags&publishRetain != 0
+	p.Topic = d.string("topic name")
 	if p.QoS > 0 { // [MQTT-2.2.1-2]
 		p.PacketID = d.packetID()
 	} else if p.Duplicate {

@@ -207,7 +207,8 @@ func (s *Session) sendOutbound(o *outbound, p *mqttcodec.Publish, dst []Effect) 
 
 // publishPacket is the PUBLISH that carries a message to this client.
 func (s *Session) publishPacket(now time.Time, m *Message, qos mqttcodec.QoS, retain bool, identifiers []uint32) *mqttcodec.Publish {
-	p := &mqttcodec.Publish{Topic: m.Topic, Payload: m.Payload, QoS: qos, Retain: retain}
+	p := mqttcodec.NewPublish()
+	p.Topic, p.Payload, p.QoS, p.Retain = m.Topic, m.Payload, qos, retain
 	if s.version != mqttcodec.V5 {
 		return p
 	}

@@ -306,7 +306,9 @@ func (s *Session) answerPublish(now time.Time, e pendingPublish, dst []Effect) [
 	case pendingPuback:
 		if here {
 			s.inboundUsed--
-			dst = s.send(&mqttcodec.Puback{PacketID: e.packetID, Reason: e.reason}, dst)
+			ack := mqttcodec.NewPuback()
+			ack.PacketID, ack.Reason = e.packetID, e.reason
+			dst = s.send(ack, dst)
 		}
 	case pendingPubrec:
 		return s.answerQoS2(e, here, dst)

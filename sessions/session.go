@@ -196,6 +196,9 @@ func (s *Session) Pending() int {
 	return len(s.pending) + len(s.held) + len(s.subscriptionWork.queue)
 }
 
+// Kept is how many packets of the client are kept until something is durable; all others are done with when Step returns.
+func (s *Session) Kept() int { return len(s.held) + len(s.subscriptionWork.queue) }
+
 func (s *Session) becomeAbsent() {
 	s.state = stateAbsent
 	s.incarnation = ""
