@@ -32,7 +32,9 @@ func (w *write) size() int { return len(w.subject) + len(w.data) + 128 }
 // slot is one place in the window of unanswered writes.
 type slot struct {
 	write
-	// generation makes the reply subject of each use of the slot another one, so that a late answer is told from ours.
+	// reply is where its answers come. It stays the same while they do, since the server finds subjects faster that it knows;
+	// generation makes it another one when an answer was given up, so that a late one is told from ours.
+	reply      string
 	generation uint64
 	sent       time.Time
 	busy       bool
@@ -138,12 +140,14 @@ func (p *publisher) room(w *write) bool {
 func (p *publisher) send(w write) {
 	i := p.free[len(p.free)-1]
 	s := &p.slots[i]
-	reply := p.reply(i, s.generation)
+	if s.reply == "" {
+		s.reply = p.reply(i, s.generation)
+	}
 	var err error
 	if w.header == nil {
-		err = p.nc.PublishRequest(w.subject, reply, w.data)
+		err = p.nc.PublishRequest(w.subject, s.reply, w.data)
 	} else {
-		err = p.nc.PublishMsg(&nats.Msg{Subject: w.subject, Reply: reply, Header: w.header, Data: w.data})
+		err = p.nc.PublishMsg(&nats.Msg{Subject: w.subject, Reply: s.reply, Header: w.header, Data: w.data})
 	}
 	if err != nil {
 		p.fail(w, clientErr(err))
@@ -177,7 +181,6 @@ func (p *publisher) release(i int) write {
 	s := &p.slots[i]
 	w := s.write
 	s.write, s.busy = write{}, false
-	s.generation++
 	p.free = append(p.free, i)
 	p.bytes -= w.size()
 	return w
@@ -300,6 +303,8 @@ func (p *publisher) expire(done []settled, age time.Duration, why string, counte
 		for i := range p.slots {
 			if s := &p.slots[i]; s.busy && now.Sub(s.sent) >= age {
 				w := p.release(i)
+				s.generation++
+				s.reply = ""
 				done = append(done, settled{to: w.to, result: sessions.Result{Token: w.token, Err: fmt.Errorf("%w: %s", sessions.ErrUnavailable, why)}})
 			}
 		}

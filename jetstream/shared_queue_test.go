@@ -78,6 +78,7 @@ func TestSharedQueueSurvivesRestartOfTheServer(t *testing.T) {
 	if err := <-failed; !errors.Is(err, sessions.ErrUnavailable) {
 		t.Errorf("take from a server that goes away: %v", err)
 	}
+	eventually(t, "disconnected", func() bool { return !n.Conn.IsConnected() })
 	q.Settle(4)
 	q.Renew(5, 6)
 	if unsent := s.Stats().UnsentSettlements.Load(); unsent != 3 {
