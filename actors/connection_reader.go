@@ -188,30 +188,50 @@ func (r *packetReader) decode(end int) error {
 	if c.session.Load() == nil {
 		return r.shakeHands(bytes.Clone(r.buffer[:end]))
 	}
-	packets := make([]mqttcodec.Packet, 0, 8)
+	m := inbounds.Get().(*inbound)
 	var fault error
 	var group []byte
 	for rest := r.buffer[:end]; len(rest) > 0 && fault == nil; {
 		n, err := mqttcodec.FrameLength(rest, 0)
 		if err == nil {
-			if len(group) < n {
+			frame := rest[:n]
+			switch {
+			case mqttcodec.Plain(frame): // nothing of it is kept
+				group = group[min(n, len(group)):]
+			case len(group) < n:
 				group = bytes.Clone(rest[:max(n, min(len(rest), frameGroup))])
+				fallthrough
+			default:
+				frame, group = group[:n:n], group[n:]
 			}
 			var p mqttcodec.Packet
-			if p, err = r.decodePacket(group[:n:n]); err == nil {
-				packets = append(packets, p)
+			if p, err = r.decodePacket(frame); err == nil {
+				m.packets = append(m.packets, p)
 			}
-			group, rest = group[n:], rest[n:]
+			rest = rest[n:]
 		}
 		fault = err
 	}
-	if len(packets) > 0 {
-		c.pipelined.Store(true)
-		c.inflow.add(len(packets), end)
-		c.broker.stats.packetsReceived.Add(uint64(len(packets)))
-		c.session.Load().post(&inbound{connection: c, packets: packets, bytes: end})
+	if len(m.packets) == 0 {
+		m.recycle()
+		return fault
 	}
+	c.pipelined.Store(true)
+	c.inflow.add(len(m.packets), end)
+	c.broker.stats.packetsReceived.Add(uint64(len(m.packets)))
+	m.connection, m.bytes = c, end
+	c.session.Load().post(m)
 	return fault
+}
+
+// inbounds are messages to session actors, to be used again.
+var inbounds = sync.Pool{New: func() any { return new(inbound) }}
+
+// recycle makes m available to others. Its packets are done with.
+func (m *inbound) recycle() {
+	clear(m.packets)
+	*m = inbound{packets: m.packets[:0]}
+	inbounds.Put(m)
 }
 
 // decodePacket decodes one packet and holds it against what a client may send. A second CONNECT is not looked at: what may

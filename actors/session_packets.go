@@ -74,6 +74,7 @@ func (a *sessionActor) onInbound(m *inbound) {
 	if m.err != nil {
 		a.step(sessions.ConnectionLost{Connection: m.connection.id, Err: m.err})
 	}
+	m.recycle()
 }
 
 // releaseCredits gives back the shares of messages that are stored, or given up.

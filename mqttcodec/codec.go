@@ -2,6 +2,13 @@ package mqttcodec
 
 import "slices"
 
+// Plain reports whether a packet refers to nothing of the frame that it is decoded from, whatever the version: one that only
+// acknowledges, without properties.
+func Plain(frame []byte) bool {
+	t := PacketType(frame[0] >> 4)
+	return len(frame) == 4 && t >= TypePuback && t <= TypePubcomp
+}
+
 // Decode decodes one whole packet: frame holds exactly one, and its size is for the caller to limit (FrameLength).
 //
 // The packet's strings and byte slices alias frame. The caller must never write to frame again; the packet keeps it alive.
