@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"dunlin/mqttcodec"
 	"dunlin/sessions"
 )
 
@@ -138,7 +139,7 @@ func (r *router) handOverTogether(entries []sessions.Entry) bool {
 	}
 	entries = slices.Clone(entries)
 	bytes, last := entryBytes(entries), entries[len(entries)-1].Sequence
-	var delivered any = sessions.Delivered{Entries: entries}
+	var delivered any = sessions.Delivered{Entries: entries, Shared: sharedBy(len(matches), len(entries))}
 	for _, m := range matches {
 		switch {
 		case !m.live:
@@ -150,6 +151,17 @@ func (r *router) handOverTogether(entries []sessions.Entry) bool {
 		}
 	}
 	return true
+}
+
+// sharedFrom is how many receivers are enough for their PUBLISH to be encoded once for all.
+const sharedFrom = 4
+
+// sharedBy is what receivers of messages have in common, nil when they are few.
+func sharedBy(receivers, messages int) []mqttcodec.Shared {
+	if receivers < sharedFrom {
+		return nil
+	}
+	return make([]mqttcodec.Shared, messages)
 }
 
 // retain makes a message of the log the retained message of its topic. [MQTT-3.3.1-5]
@@ -254,7 +266,7 @@ func (r *router) routeTogether(t *routing, messages []*sessions.Message) bool {
 		return false
 	}
 	bytes := messageListBytes(messages)
-	var routed any = sessions.Routed{Messages: messages}
+	var routed any = sessions.Routed{Messages: messages, Shared: sharedBy(len(t.matches), len(messages))}
 	for _, m := range t.matches {
 		r.pass(m, messages, bytes, routed)
 	}

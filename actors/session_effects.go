@@ -96,6 +96,9 @@ func (a *sessionActor) send(e sessions.Send) {
 	case *mqttcodec.Publish:
 		size += int64(len(p.Topic) + len(p.Payload))
 		a.publishes++
+	case *mqttcodec.SharedPublish:
+		size = int64(p.Len())
+		a.publishes++
 	case *mqttcodec.Connack:
 		a.connection.answered.Store(true)
 		if !p.Reason.Failed() {

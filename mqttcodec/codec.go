@@ -90,6 +90,9 @@ func (d *decoder) packet(t PacketType, flags byte) Packet {
 // reason that no return code stands for: the connection is just closed then) and ErrTooLong; dst is then returned as it was. Lengths are all that is checked: a field that breaks the protocol's
 // rules is written as it stands.
 func Append(dst []byte, v Version, p Packet) ([]byte, error) {
+	if shared, ok := p.(*SharedPublish); ok {
+		return shared.appendTo(dst), nil
+	}
 	body, err := bodySize(v, p)
 	if err != nil {
 		return dst, err
@@ -103,6 +106,9 @@ func Append(dst []byte, v Version, p Packet) ([]byte, error) {
 
 // Size is the exact number of bytes that Append would append, for the client's Maximum Packet Size. [MQTT-3.1.2-24]
 func Size(v Version, p Packet) (int, error) {
+	if shared, ok := p.(*SharedPublish); ok {
+		return shared.Len(), nil
+	}
 	body, err := bodySize(v, p)
 	if err != nil {
 		return 0, err
@@ -142,6 +148,7 @@ func (w *writer) packet(p Packet) {
 		w.connack(p)
 	case *Publish:
 		w.publish(p)
+	case *SharedPublish: // encoded already, see Append
 	case *Puback:
 		w.ack(p.PacketID, p.Reason, &p.Properties)
 	case *Pubrec:

@@ -24,7 +24,7 @@ func Recycle(p Packet) {
 	case *Puback:
 		*p = Puback{}
 		pubacks.Put(p)
-	case *Connect, *Connack, *Pubrec, *Pubrel, *Pubcomp, *Subscribe, *Suback, *Unsubscribe, *Unsuback, *Pingreq, *Pingresp,
+	case *SharedPublish, *Connect, *Connack, *Pubrec, *Pubrel, *Pubcomp, *Subscribe, *Suback, *Unsubscribe, *Unsuback, *Pingreq, *Pingresp,
 		*Disconnect, *Auth:
 	}
 }

@@ -50,9 +50,9 @@ func (s *Session) onConnect(now time.Time, in Connect, dst []Effect) []Effect {
 		lastHeard:       now,
 		method:          strings.Clone(p.Properties.AuthenticationMethod.Value), // it outlives the packet
 		receiveMaximum:  s.cfg.SendWindow,
-		clientMaxPacket: p.Properties.MaximumPacketSize,
-		connectedSince:  in.Head,
-		onlineSince:     in.Head,
+		clientMaxPacket: p.Properties.MaximumPacketSize, takesAliases: p.Properties.TopicAliasMaximum > 0 && s.cfg.TopicAliasMaximum > 0,
+		connectedSince: in.Head,
+		onlineSince:    in.Head,
 
 		subscriptionWork: s.subscriptionWork.orphaned(),
 	}

@@ -22,6 +22,8 @@ type delivery struct {
 	filter string
 	// share is the shared subscription that it comes by, empty for others.
 	share string
+	// shared is what the receivers of the message have in common, nil when they are few.
+	shared *mqttcodec.Shared
 }
 
 func (d *delivery) size() int { return len(d.entry.Message.Payload) + len(d.entry.Message.Topic) }
@@ -108,7 +110,7 @@ func (s *Session) onFetched(now time.Time, in Fetched, dst []Effect) []Effect {
 	s.boundQueue(in)
 	s.direct = s.nothingWaits()
 	for _, e := range in.Entries {
-		dst = s.look(now, e, dst)
+		dst = s.look(now, e, nil, dst)
 	}
 	if in.UpTo.Sequence > s.looked.Sequence {
 		s.looked = in.UpTo
@@ -174,12 +176,12 @@ func (s *Session) sendNow(now time.Time, d delivery, dst []Effect) []Effect {
 // then catches up, which costs no memory.
 func (s *Session) onDelivered(now time.Time, in Delivered, dst []Effect) []Effect {
 	s.direct = s.nothingWaits()
-	for _, e := range in.Entries {
+	for i, e := range in.Entries {
 		switch {
 		case s.passing(e.Message):
 			dst = s.pass(now, e, dst)
 		case s.mode == modeLive:
-			dst = s.look(now, e, dst)
+			dst = s.look(now, e, sharedAt(in.Shared, i), dst)
 		}
 	}
 	if s.mode != modeLive {
@@ -213,7 +215,7 @@ func (s *Session) nothingWaits() bool {
 }
 
 // look decides about one entry of the log.
-func (s *Session) look(now time.Time, e Entry, dst []Effect) []Effect {
+func (s *Session) look(now time.Time, e Entry, shared *mqttcodec.Shared, dst []Effect) []Effect {
 	if e.Sequence <= s.looked.Sequence {
 		return dst // seen before
 	}
@@ -226,7 +228,7 @@ func (s *Session) look(now time.Time, e Entry, dst []Effect) []Effect {
 	if !ok {
 		return dst
 	}
-	d.before = before
+	d.before, d.shared = before, shared
 	if s.notQueued(&d) {
 		return dst
 	}
@@ -269,8 +271,9 @@ func (s *Session) onRouted(now time.Time, in Routed, dst []Effect) []Effect {
 	if s.state != stateConnected {
 		return dst
 	}
-	for _, m := range in.Messages {
+	for i, m := range in.Messages {
 		d, ok := s.match(Entry{Message: m, Position: Position{Sequence: alwaysNew}})
+		d.shared = sharedAt(in.Shared, i)
 		switch {
 		case !ok:
 		case s.congested:

@@ -192,7 +192,7 @@ func (s *Session) sendAssigned(now time.Time, dst []Effect) ([]Effect, bool) {
 	return dst, true
 }
 
-func (s *Session) sendOutbound(o *outbound, p *mqttcodec.Publish, dst []Effect) []Effect {
+func (s *Session) sendOutbound(o *outbound, p mqttcodec.Packet, dst []Effect) []Effect {
 	o.state = awaitingPuback
 	if o.qos == 2 {
 		o.state = awaitingPubrec
@@ -231,17 +231,28 @@ func (s *Session) deliver(now time.Time, d delivery, dst []Effect) (_ []Effect, 
 	if d.qos > 0 && s.quotaUsed >= s.receiveMaximum {
 		return dst, false // [MQTT-3.3.4-9]
 	}
-	p := s.publishPacket(now, m, d.qos, d.retained || d.retain, d.identifiers)
-	if d.qos > 0 {
-		p.PacketID = 1 // any: the size is the same
+	form := s.sharedForm(now, &d)
+	var p *mqttcodec.Publish
+	var why DropReason
+	if form != nil {
+		why = s.undeliverableForm(m, form)
+	} else {
+		p = s.publishPacket(now, m, d.qos, d.retained || d.retain, d.identifiers)
+		if d.qos > 0 {
+			p.PacketID = 1 // any: the size is the same
+		}
+		why = s.undeliverable(p)
 	}
-	if why := s.undeliverable(p); why != "" {
+	if why != "" {
 		if d.share != "" { // another member may take it
 			return append(dst, GiveBack{Share: d.share, Entries: []Entry{d.entry}, Why: why}), true
 		}
 		return append(dst, Drop{Reason: why, Count: 1}), true
 	}
 	if d.qos == 0 {
+		if form != nil {
+			return settleShared(d.share, d.entry.Sequence, s.send(form, dst)), true
+		}
 		return settleShared(d.share, d.entry.Sequence, s.send(p, dst)), true
 	}
 	id, ok := s.ids.allocate()
@@ -258,7 +269,11 @@ func (s *Session) deliver(now time.Time, d delivery, dst []Effect) (_ []Effect, 
 	if d.qos == 2 {
 		o.journaled = s.journalNow() // exactly once: the identifier is durable before it is on the wire
 	}
-	if o.journaled <= s.journal.durable && !waiting {
+	switch {
+	case o.journaled > s.journal.durable || waiting:
+	case form != nil:
+		dst = s.sendOutbound(&o, form.WithID(id), dst)
+	default:
 		p.PacketID = id
 		dst = s.sendOutbound(&o, p, dst)
 	}
@@ -269,6 +284,37 @@ func (s *Session) deliver(now time.Time, d delivery, dst []Effect) (_ []Effect, 
 // assignedWait reports whether messages wait that have an identifier and are not sent: they go before any other.
 func (s *Session) assignedWait() bool {
 	return len(s.inflight) > 0 && s.inflight[len(s.inflight)-1].state == outboundAssigned
+}
+
+// sharedForm is the PUBLISH that a message is for all receivers like this one, nil when there are few, or something in it is
+// for this one alone: identifiers of subscriptions, a topic alias, what is left of an expiry interval.
+func (s *Session) sharedForm(now time.Time, d *delivery) *mqttcodec.SharedPublish {
+	m := d.entry.Message
+	if d.shared == nil || len(d.identifiers) > 0 || s.takesAliases || s.version == mqttcodec.V5 && m.Properties.MessageExpirySeconds.Present {
+		return nil
+	}
+	retain := d.retained || d.retain
+	if form := d.shared.Form(s.version, d.qos, retain); form != nil {
+		return form
+	}
+	p := s.publishPacket(now, m, d.qos, retain, nil)
+	form, err := d.shared.Make(s.version, p)
+	if err != nil {
+		return nil // too long for a packet: as without sharing
+	}
+	mqttcodec.Recycle(p)
+	return form
+}
+
+// undeliverableForm is undeliverable for a shared PUBLISH.
+func (s *Session) undeliverableForm(m *Message, form *mqttcodec.SharedPublish) DropReason {
+	if !s.identity.mayReceive(m.Topic) {
+		return DropMayNotRead
+	}
+	if s.clientMaxPacket > 0 && form.Len() > int(s.clientMaxPacket) {
+		return DropTooLarge
+	}
+	return ""
 }
 
 // undeliverable is why the client cannot be sent a message, empty when it can. What cannot goes as if it had been

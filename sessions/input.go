@@ -90,10 +90,26 @@ type RetainedRead struct {
 }
 
 // Delivered: entries of the log that match, live, in order. The slice is valid during Step.
-type Delivered struct{ Entries []Entry }
+type Delivered struct {
+	Entries []Entry
+	// Shared holds for each of Entries what its receivers have in common, nil when they are few.
+	Shared []mqttcodec.Shared
+}
 
 // Routed: QoS 0 messages that match.
-type Routed struct{ Messages []*Message }
+type Routed struct {
+	Messages []*Message
+	// Shared holds for each of Messages what its receivers have in common, nil when they are few.
+	Shared []mqttcodec.Shared
+}
+
+// sharedAt is the i-th of what receivers have in common, nil when they are few.
+func sharedAt(shared []mqttcodec.Shared, i int) *mqttcodec.Shared {
+	if shared == nil {
+		return nil
+	}
+	return &shared[i]
+}
 
 // SharedDelivered: messages of a shared subscription that are for this member, in order. They are its own until it says
 // Settle or GiveBack. The slice is valid during Step, the entries for good.

@@ -129,7 +129,9 @@ type connectionState struct {
 	reauthentication reauthentication
 	receiveMaximum   int
 	clientMaxPacket  uint32
-	congested        bool
+	// takesAliases: the client has a Topic Alias Maximum, so that what it is sent is made for it.
+	takesAliases bool
+	congested    bool
 	// connectedSince is the end of the log when the client connected. onlineSince is the sequence up to which nothing is owed at
 	// QoS 0: it was away, or fell behind later and was sent that as it came.
 	connectedSince, onlineSince uint64
@@ -310,6 +312,8 @@ func (s *Session) onPacket(now time.Time, p mqttcodec.Packet, dst []Effect) []Ef
 		return dst
 	}
 	switch p := p.(type) {
+	case *mqttcodec.SharedPublish: // never read
+		return dst
 	case *mqttcodec.Publish:
 		if s.subscriptionWork.waitsForSubscribe() {
 			s.subscriptionWork.queue = append(s.subscriptionWork.queue, p)
