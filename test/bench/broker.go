@@ -1,0 +1,86 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"syscall"
+	"time"
+)
+
+// Broker is a broker process which this program started, in its own group.
+type Broker struct {
+	cmd  *exec.Cmd
+	done chan struct{}
+	log  *os.File
+}
+
+// startBroker starts the command and waits until it answers an MQTT CONNECT.
+func startBroker(command, addr, dataDir, logFile string) (*Broker, error) {
+	if c, err := net.DialTimeout("tcp", addr, time.Second); err == nil {
+		c.Close()
+		return nil, fmt.Errorf("something listens on %s already", addr)
+	}
+	_, port, _ := net.SplitHostPort(addr)
+	b := &Broker{cmd: exec.Command("sh", "-c", "exec "+command), done: make(chan struct{})}
+	b.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	b.cmd.Env = append(os.Environ(), "DATADIR="+dataDir, "PORT="+port)
+	if logFile == "" {
+		logFile = os.DevNull
+	}
+	var err error
+	if b.log, err = os.OpenFile(logFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644); err != nil {
+		return nil, err
+	}
+	b.cmd.Stdout, b.cmd.Stderr = b.log, b.log
+	if err := b.cmd.Start(); err != nil {
+		return nil, err
+	}
+	go func() { _ = b.cmd.Wait(); close(b.done) }()
+	for end := time.Now().Add(60 * time.Second); time.Now().Before(end); {
+		select {
+		case <-b.done:
+			return nil, fmt.Errorf("the broker ended at once: %v", b.cmd.ProcessState)
+		default:
+		}
+		// ready when it answers an MQTT CONNECT
+		if c, _, err := connect(dialOpts{addr: addr, id: "probe", clean: true, timeout: 2 * time.Second}, nil); err == nil {
+			c.disconnect()
+			return b, nil
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	b.kill()
+	return nil, fmt.Errorf("the broker did not answer within a minute")
+}
+
+// kill ends the broker's process group and whatever descends from it, which
+// some brokers' start scripts put into groups of their own.
+func (b *Broker) kill() {
+	tree := (&Proc{pid: b.cmd.Process.Pid}).tree()
+	_ = syscall.Kill(-b.cmd.Process.Pid, syscall.SIGKILL)
+	for _, pid := range tree[1:] {
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+	}
+	<-b.done
+	for _, pid := range tree[1:] {
+		for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+			if f := statFields(pid); f == nil || f[0] == "Z" {
+				break
+			}
+		}
+	}
+	b.log.Close()
+}
+
+// stop ends the broker with SIGTERM, or kills it when that takes too long.
+func (b *Broker) stop() {
+	_ = syscall.Kill(-b.cmd.Process.Pid, syscall.SIGTERM)
+	select {
+	case <-b.done:
+		b.log.Close()
+	case <-time.After(8 * time.Second):
+		b.kill()
+	}
+}
