@@ -3,7 +3,6 @@
 TOOL     := go tool -modfile=tools/go.mod
 GOTEST   := $(TOOL) gotestsum --format pkgname-and-test-fails --
 FUZZTIME ?= 20s
-ROUNDS   ?= 50
 
 .PHONY: help
 help: ## list the targets
@@ -35,13 +34,35 @@ fuzz: ## each fuzz target for FUZZTIME (20s, or a number of runs as in 10000x)
 		done; \
 	done
 
-.PHONY: bench
-bench: ## the Go benchmarks, with allocations
+.PHONY: gobench
+gobench: ## the Go benchmarks, with allocations
 	go test -run '^$$' -bench . -benchmem ./...
+
+# bin/ is where bench-peers puts its program; mosquitto is in sbin on Debian.
+BENCHPATH := $(CURDIR)/bin:$(PATH):$(shell go env GOPATH)/bin:/usr/sbin
+RESULTS   ?= bin/bench-results.jsonl
+
+.PHONY: bench
+bench: export SCENARIOS := $(SCENARIOS)
+bench: export ROUNDS := $(ROUNDS)
+bench: export DURATION := $(DURATION)
+bench: export PATH := $(BENCHPATH)
+bench: build ## load dunlin and the peers that are there (SCENARIOS, ROUNDS=3, DURATION=3s), print the tables; results to RESULTS
+	go build -trimpath -o bin/bench ./test/bench
+	test/bench/compare.sh bin/bench $(RESULTS)
+
+.PHONY: bench-docs
+bench-docs: ## write the summary of the last "make bench" into docs/PERFORMANCE.md
+	go run ./test/bench summary -into docs/PERFORMANCE.md $(RESULTS)
+
+.PHONY: bench-peers
+bench-peers: ## install the peers of "make bench": nats-server to bin/; mosquitto is for the distribution to install
+	GOBIN=$(CURDIR)/bin go install github.com/nats-io/nats-server/v2@v2.15.2
+	@PATH="$(BENCHPATH)" command -v mosquitto || echo "mosquitto is missing; on Debian: apt-get install mosquitto"
 
 .PHONY: kill9
 kill9: ## kill -9 of the broker under load, ROUNDS times (50)
-	REQUIRE_INTEGRATION=1 DUNLIN_KILL9_ROUNDS=$(ROUNDS) go test -count=1 -timeout 60m -v -run Kill9 ./test/faults
+	REQUIRE_INTEGRATION=1 DUNLIN_KILL9_ROUNDS=$(or $(ROUNDS),50) go test -count=1 -timeout 60m -v -run Kill9 ./test/faults
 
 .PHONY: flood
 flood: ## 10,000 idle clients, 1,000 that read nothing, and publishers as fast as they can: others go on

@@ -20,6 +20,9 @@ func main() {
 		case "table":
 			table(os.Args[2:])
 			return
+		case "summary":
+			summary(os.Args[2:])
+			return
 		}
 	}
 	var c Config

@@ -13,14 +13,16 @@ import (
 )
 
 // table prints the table of results' files.
-func table(files []string) {
-	var all []*Result
+func table(files []string) { render(readResults(files)) }
+
+// readResults reads results' files, one result a line.
+func readResults(files []string) (all []*Result) {
 	for _, f := range files {
 		b, err := os.ReadFile(f)
 		if err != nil {
 			fatal("%v", err)
 		}
-		for _, l := range bytes.Split(b, []byte("\n")) {
+		for l := range bytes.SplitSeq(b, []byte("\n")) {
 			if len(l) == 0 {
 				continue
 			}
@@ -31,7 +33,7 @@ func table(files []string) {
 			all = append(all, r)
 		}
 	}
-	render(all)
+	return all
 }
 
 // median sorts x. It is NaN of nothing.
@@ -67,101 +69,88 @@ func ratio(v, first float64) string {
 	return strconv.FormatFloat(v/first, 'f', 2, 64)
 }
 
-// render prints, for each scenario, the median over the rounds of each broker
-// and its ratio to the first broker. Only rounds without failure enter the
-// medians; when all failed, the figures are those of the failed ones, marked.
-func render(all []*Result) {
-	var scs, bks []string
+// group is what the rounds of one scenario with one broker came to. Only rounds without failure enter the figures; when
+// all failed, the figures are those of the failed ones.
+type group struct {
+	all, used []*Result
+	ok        int
+}
+
+// gather picks the results of a scenario and broker.
+func gather(all []*Result, scenario, broker string) (g group) {
 	for _, r := range all {
-		if !slices.Contains(scs, r.Scenario) {
-			scs = append(scs, r.Scenario)
-		}
-		if !slices.Contains(bks, r.Broker) {
-			bks = append(bks, r.Broker)
-		}
-	}
-	for _, sc := range scs {
-		var keys []string
-		for _, r := range all {
-			if r.Scenario == sc {
-				for _, kv := range r.Extra {
-					if !slices.Contains(keys, kv.K) {
-						keys = append(keys, kv.K)
-					}
-				}
+		if r.Scenario == scenario && r.Broker == broker {
+			g.all = append(g.all, r)
+			if r.OK {
+				g.used = append(g.used, r)
 			}
 		}
-		fmt.Printf("\n### %s\n\n", sc)
+	}
+	if g.ok = len(g.used); g.ok == 0 {
+		g.used = g.all
+	}
+	return g
+}
+
+// median is that of one figure.
+func (g group) median(f func(*Result) float64) float64 {
+	var x []float64
+	for _, r := range g.used {
+		x = append(x, f(r))
+	}
+	return median(x)
+}
+
+// extras are the values of a figure of this scenario alone.
+func (g group) extras(key string) (x []float64) {
+	for _, r := range g.used {
+		for _, kv := range r.Extra {
+			if kv.K == key {
+				x = append(x, kv.V)
+			}
+		}
+	}
+	return x
+}
+
+// spread is the least and the greatest CPU time.
+func (g group) spread() (lo, hi float64) {
+	lo = math.Inf(1)
+	for _, r := range g.used {
+		lo, hi = min(lo, r.CPUus), max(hi, r.CPUus)
+	}
+	return lo, hi
+}
+
+// render prints, for each scenario, the median over the rounds of each broker
+// and its ratio to the first broker.
+func render(all []*Result) {
+	scenarios, brokers := names(all)
+	for _, scenario := range scenarios {
+		keys := extraKeys(all, scenario)
+		fmt.Printf("\n### %s\n\n", scenario)
 		fmt.Print("| broker | ok | per s | x | CPU us/msg | x | min-max | gen us | p50 ms | p99 ms | p99.9 ms | max ms | RSS peak MB | lost | dup | ooo |")
 		for _, k := range keys {
 			fmt.Printf(" %s |", k)
 		}
 		fmt.Print("\n|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|")
 		fmt.Println(strings.Repeat("---|", len(keys)))
-		var f1, f2 float64
+		var first group
 		var notes []string
-		for _, bk := range bks {
-			var rs, ok []*Result
-			for _, r := range all {
-				if r.Scenario == sc && r.Broker == bk {
-					rs = append(rs, r)
-					if r.OK {
-						ok = append(ok, r)
-					}
-				}
-			}
-			if len(rs) == 0 {
+		for _, broker := range brokers {
+			g := gather(all, scenario, broker)
+			if len(g.all) == 0 {
 				continue
 			}
-			use := ok
-			if len(ok) == 0 {
-				use = rs
+			if first.all == nil {
+				first = g
 			}
-			for _, r := range rs {
+			for _, r := range g.all {
 				if !r.OK {
-					notes = append(notes, fmt.Sprintf("- %s round %d: %s", bk, r.Round, strings.Join(r.Errors, "; ")))
+					notes = append(notes, fmt.Sprintf("- %s round %d: %s", broker, r.Round, strings.Join(r.Errors, "; ")))
 				}
 			}
-			get := func(f func(*Result) float64) float64 {
-				var x []float64
-				for _, r := range use {
-					x = append(x, f(r))
-				}
-				return median(x)
-			}
-			rate, cpu := get(func(r *Result) float64 { return r.Rate }), get(func(r *Result) float64 { return r.CPUus })
-			lo, hi := math.Inf(1), 0.0
-			for _, r := range use {
-				lo, hi = min(lo, r.CPUus), max(hi, r.CPUus)
-			}
-			if f1 == 0 {
-				f1, f2 = rate, cpu
-			}
-			fmt.Printf("| %s | %d/%d | %s | %s | %s | %s | %s-%s |", bk, len(ok), len(rs), num(rate), ratio(rate, f1), num(cpu), ratio(cpu, f2), num(lo), num(hi))
-			for _, f := range []func(*Result) float64{
-				func(r *Result) float64 { return r.GenCPUus }, func(r *Result) float64 { return r.P50 },
-				func(r *Result) float64 { return r.P99 }, func(r *Result) float64 { return r.P999 },
-				func(r *Result) float64 { return r.Max }, func(r *Result) float64 { return r.RSSPeak },
-			} {
-				fmt.Printf(" %s |", num(get(f)))
-			}
-			var l, d, o int64
-			for _, r := range rs {
-				l, d, o = l+r.Lost, d+r.Dup, o+r.OOO
-			}
-			fmt.Printf(" %d | %d | %d |", l, d, o)
-			for _, k := range keys {
-				var x []float64
-				for _, r := range use {
-					for _, kv := range r.Extra {
-						if kv.K == k {
-							x = append(x, kv.V)
-						}
-					}
-				}
-				fmt.Printf(" %s |", num(median(x)))
-			}
-			fmt.Println()
+			g.renderLine(broker, first, keys)
 		}
 		if len(notes) > 0 {
 			fmt.Println("\nFailures:")
@@ -170,4 +159,44 @@ func render(all []*Result) {
 			}
 		}
 	}
+}
+
+// extraKeys are the figures of a scenario alone, in the order in which they occur.
+func extraKeys(all []*Result, scenario string) (keys []string) {
+	for _, r := range all {
+		if r.Scenario != scenario {
+			continue
+		}
+		for _, kv := range r.Extra {
+			if !slices.Contains(keys, kv.K) {
+				keys = append(keys, kv.K)
+			}
+		}
+	}
+	return keys
+}
+
+// renderLine prints the figures of one broker.
+func (g group) renderLine(broker string, first group, keys []string) {
+	perSecond, cpuEach := func(r *Result) float64 { return r.Rate }, func(r *Result) float64 { return r.CPUus }
+	rate, cpu := g.median(perSecond), g.median(cpuEach)
+	lo, hi := g.spread()
+	fmt.Printf("| %s | %d/%d | %s | %s | %s | %s | %s-%s |", broker, g.ok, len(g.all), num(rate), ratio(rate, first.median(perSecond)),
+		num(cpu), ratio(cpu, first.median(cpuEach)), num(lo), num(hi))
+	for _, f := range []func(*Result) float64{
+		func(r *Result) float64 { return r.GenCPUus }, func(r *Result) float64 { return r.P50 },
+		func(r *Result) float64 { return r.P99 }, func(r *Result) float64 { return r.P999 },
+		func(r *Result) float64 { return r.Max }, func(r *Result) float64 { return r.RSSPeak },
+	} {
+		fmt.Printf(" %s |", num(g.median(f)))
+	}
+	var l, d, o int64
+	for _, r := range g.all {
+		l, d, o = l+r.Lost, d+r.Dup, o+r.OOO
+	}
+	fmt.Printf(" %d | %d | %d |", l, d, o)
+	for _, k := range keys {
+		fmt.Printf(" %s |", num(median(g.extras(k))))
+	}
+	fmt.Println()
 }
