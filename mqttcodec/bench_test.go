@@ -2,6 +2,7 @@ package mqttcodec
 
 import (
 	"bytes"
+	"fmt"
 	"testing"
 )
 
@@ -13,6 +14,7 @@ var hotPublishes = []struct {
 }{
 	{"v311-qos0", V311, &Publish{Topic: "site/7/line/3/temperature", Payload: make([]byte, 256)}},
 	{"v311-qos1", V311, &Publish{QoS: 1, PacketID: 1, Topic: "site/7/line/3/temperature", Payload: make([]byte, 256)}},
+	{"v5-qos0", V5, &Publish{Topic: "site/7/line/3/temperature", Payload: make([]byte, 256)}},
 	{"v5-qos1", V5, &Publish{QoS: 1, PacketID: 1, Topic: "site/7/line/3/temperature", Payload: make([]byte, 256)}},
 	{"v5-properties", V5, &Publish{
 		QoS: 1, PacketID: 1, Topic: "site/7/line/3/temperature", Payload: make([]byte, 256), TopicAlias: 3,
@@ -106,5 +108,38 @@ func BenchmarkReadPublish(b *testing.B) {
 		if _, err := r.ReadPacket(); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+func BenchmarkDecodePuback(b *testing.B) {
+	for _, v := range []Version{V311, V5} {
+		b.Run(fmt.Sprint("v", v), func(b *testing.B) {
+			frame, err := Append(nil, v, &Puback{PacketID: 7})
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := Decode(v, frame); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+func BenchmarkAppendPuback(b *testing.B) {
+	for _, v := range []Version{V311, V5} {
+		b.Run(fmt.Sprint("v", v), func(b *testing.B) {
+			var dst []byte
+			puback := &Puback{PacketID: 7}
+			b.ReportAllocs()
+			for b.Loop() {
+				var err error
+				if dst, err = Append(dst[:0], v, puback); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }
