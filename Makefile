@@ -68,6 +68,10 @@ kill9: ## kill -9 of the broker under load, ROUNDS times (50)
 flood: ## 10,000 idle clients, 1,000 that read nothing, and publishers as fast as they can: others go on
 	DUNLIN_FLOOD=full go test -count=1 -timeout 10m -v -run TestNothingAClientSendsStopsOthers ./test/wire
 
+.PHONY: scale
+scale: ## what messages cost beside much that is idle: connections, sessions, subscriptions, retained messages, a long log (minutes)
+	DUNLIN_SCALE=full go test -count=1 -timeout 60m -v ./test/scale
+
 .PHONY: fmt
 fmt: ## format the source
 	$(TOOL) golangci-lint fmt

@@ -23,7 +23,7 @@ func (b *Broker) RSS() (int64, error) { return b.memory("VmRSS:") }
 func (b *Broker) Reserved() (int64, error) { return b.memory("VmSize:") }
 
 func (b *Broker) memory(which string) (int64, error) {
-	f, err := os.Open(fmt.Sprintf("/proc/%d/status", b.process.cmd.Process.Pid))
+	f, err := os.Open(fmt.Sprintf("/proc/%d/status", b.PID()))
 	if err != nil {
 		return 0, err
 	}
