@@ -340,6 +340,20 @@ func (p *Pub) set(perTopic uint64, stopAt int64) {
 	p.pump()
 }
 
+// allow lets a connected publisher publish n more messages for each topic, unless it is a whole window behind.
+func (p *Pub) allow(n, window uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.c == nil {
+		return
+	}
+	for _, t := range p.topics {
+		if t.limit < t.seq+window {
+			t.limit += n
+		}
+	}
+}
+
 // finished reports whether all that was to be sent is sent and acknowledged.
 func (p *Pub) finished() (sentAll bool, ackedAll bool) {
 	p.mu.Lock()

@@ -4,106 +4,184 @@ import (
 	"fmt"
 	"math/bits"
 	"os"
-	"os/exec"
 	"sync"
 	"time"
 )
 
-// kill9: the broker is killed while messages flow; whatever it acknowledged
+// How many clients kill9 has: publishers of each QoS, subscribers, and those of them that are connected.
+const (
+	killPublishers = 4
+	killOnline     = 2
+	killTotal      = 4
+)
+
+// killRun is a broker that is killed while messages flow; whatever it acknowledged
 // must reach the subscribers, those which were connected and those which were
 // not, after it is started again.
+type killRun struct {
+	*flow
+	broker   *Broker
+	topics   []*Topic
+	sessions []*Session
+	conns    []*Client // of the subscribers
+	// subLost and pubLost count sessions which were not present when they had to be.
+	subLost, pubLost int
+	restartMs        []float64
+	began            int64
+}
+
+// kill9 runs the scenario.
 func (e *Env) kill9() {
-	cfg := e.cfg
-	if cfg.Start == "" {
+	if e.cfg.Start == "" {
 		e.fail("kill9 needs -start")
 		return
 	}
-	br, err := startBroker(cfg.Start, cfg.Addr, cfg.DataDir, os.Getenv("BENCH_BROKER_LOG"))
-	if err != nil {
+	k := &killRun{flow: &flow{e: e}, sessions: make([]*Session, killTotal), conns: make([]*Client, killTotal)}
+	if err := k.start(); err != nil {
 		e.fail("%v", err)
 		return
 	}
-	defer func() { br.stop() }()
-	e.proc.pid = br.cmd.Process.Pid
-	const np, online, total = 4, 2, 4
-	f := &flow{e: e}
-	var ts []*Topic
-	for i := range 2 * np {
-		q := byte(min(1+i/np, max(1, cfg.MaxQoS)))
+	defer func() { k.broker.stop() }()
+	if err := k.open(); err != nil {
+		e.fail("%v", err)
+		return
+	}
+	stopFeeding := k.feed()
+	k.began = nowNs()
+	measuring.Store(true)
+	for n := range e.cfg.Kills {
+		time.Sleep(e.cfg.Dur / 4)
+		k.kill()
+		b := nowNs()
+		if err := k.start(); err != nil {
+			e.fail("restart %d: %v", n+1, err)
+			stopFeeding()
+			os.Exit(emit(e.res)) // there is no broker to be stopped
+		}
+		k.restartMs = append(k.restartMs, float64(nowNs()-b)/1e6)
+		if err := k.reopen(); err != nil {
+			e.fail("%v", err)
+			stopFeeding()
+			return
+		}
+	}
+	time.Sleep(e.cfg.Dur / 4)
+	stopFeeding()
+	for i := killOnline; i < killTotal; i++ {
+		if err := k.openSub(i, false); err != nil {
+			e.fail("%v", err)
+			return
+		}
+	}
+	k.await()
+	measuring.Store(false)
+	time.Sleep(e.cfg.Linger)
+	k.close()
+	k.report()
+}
+
+// start starts the broker.
+func (k *killRun) start() error {
+	cfg := k.e.cfg
+	br, err := startBroker(cfg.Start, cfg.Addr, cfg.DataDir, os.Getenv("BENCH_BROKER_LOG"))
+	if err != nil {
+		return err
+	}
+	k.broker, k.e.proc.pid = br, br.cmd.Process.Pid
+	return nil
+}
+
+// open connects everybody for the first time; those who are to be away leave again.
+func (k *killRun) open() error {
+	cfg := k.e.cfg
+	for i := range 2 * killPublishers {
+		q := byte(min(1+i/killPublishers, max(1, cfg.MaxQoS)))
 		p := newPub(cid("kp%d", i), q, cfg.Window, 0, cfg.V5)
 		p.keep, p.infl = true, map[uint16]inflight{}
-		ts = append(ts, p.topic(uint32(i), tname("kill/q%d/%d", q, i), cfg.Size, total))
-		f.pubs = append(f.pubs, p)
+		k.topics = append(k.topics, p.topic(uint32(i), tname("kill/q%d/%d", q, i), cfg.Size, killTotal))
+		k.pubs = append(k.pubs, p)
 	}
-	sess := make([]*Session, total)
-	conns := make([]*Client, total)
-	for i := range total {
-		f.subs = append(f.subs, newSub(cid("ks%d", i), ts...))
-		sess[i] = &Session{}
+	for i := range killTotal {
+		k.subs = append(k.subs, newSub(cid("ks%d", i), k.topics...))
+		k.sessions[i] = &Session{}
 	}
-	subLost, pubLost := 0, 0
-	openSub := func(i int, first bool) error {
-		c, sp, err := connect(e.opts(f.subs[i].id, false), sess[i])
-		if err != nil {
+	for i := range killTotal {
+		if err := k.openSub(i, true); err != nil {
 			return err
 		}
-		c.sub = f.subs[i]
-		if !sp {
-			if !first {
-				subLost++
-				sess[i] = &Session{} // as the protocol demands of the client
-				c.sess = sess[i]
-			}
-			if err := c.subscribe(1, tname("kill/q1/+")); err != nil {
+	}
+	for i := killOnline; i < killTotal; i++ {
+		k.conns[i].disconnect()
+	}
+	for _, p := range k.pubs {
+		if err := k.openPub(p, true); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// reopen connects those again who were connected.
+func (k *killRun) reopen() error {
+	for i := range killOnline {
+		if err := k.openSub(i, false); err != nil {
+			return err
+		}
+	}
+	for _, p := range k.pubs {
+		if err := k.openPub(p, false); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// openSub connects a subscriber, which subscribes if its session is not there.
+func (k *killRun) openSub(i int, first bool) error {
+	c, sp, err := connect(k.e.opts(k.subs[i].id, false), k.sessions[i])
+	if err != nil {
+		return err
+	}
+	c.sub = k.subs[i]
+	if !sp {
+		if !first {
+			k.subLost++
+			k.sessions[i] = &Session{} // as the protocol demands of the client
+			c.sess = k.sessions[i]
+		}
+		if err := c.subscribe(1, tname("kill/q1/+")); err != nil {
+			return err
+		}
+		if k.e.cfg.MaxQoS >= 2 {
+			if err := c.subscribe(2, tname("kill/q2/+")); err != nil {
 				return err
 			}
-			if cfg.MaxQoS >= 2 {
-				if err := c.subscribe(2, tname("kill/q2/+")); err != nil {
-					return err
-				}
-			}
-		}
-		c.start()
-		conns[i] = c
-		return nil
-	}
-	openPub := func(p *Pub, first bool) error {
-		c, sp, err := connect(e.opts(p.id, false), nil)
-		if err != nil {
-			return err
-		}
-		if !sp && !first {
-			pubLost++
-		}
-		p.resume(c, sp)
-		c.start()
-		return nil
-	}
-	check := func(err error) bool {
-		if err != nil {
-			e.fail("%v", err)
-		}
-		return err != nil
-	}
-	for i := range total {
-		if check(openSub(i, true)) {
-			return
 		}
 	}
-	for i := online; i < total; i++ {
-		conns[i].disconnect()
+	c.start()
+	k.conns[i] = c
+	return nil
+}
+
+// openPub connects a publisher, which goes on with what was not acknowledged.
+func (k *killRun) openPub(p *Pub, first bool) error {
+	c, sp, err := connect(k.e.opts(p.id, false), nil)
+	if err != nil {
+		return err
 	}
-	for _, p := range f.pubs {
-		if check(openPub(p, true)) {
-			return
-		}
+	if !sp && !first {
+		k.pubLost++
 	}
-	// a ticker feeds the publishers
+	p.resume(c, sp)
+	c.start()
+	return nil
+}
+
+// feed lets the publishers publish at their rate until stop is called, which waits for the last of it.
+func (k *killRun) feed() (stop func()) {
 	quit := make(chan struct{})
 	var fed sync.WaitGroup
-	fed.Add(1)
-	go func() {
-		defer fed.Done()
+	fed.Go(func() {
 		t := time.NewTicker(10 * time.Millisecond)
 		defer t.Stop()
 		for {
@@ -112,139 +190,104 @@ func (e *Env) kill9() {
 				return
 			case <-t.C:
 			}
-			for _, p := range f.pubs {
-				p.mu.Lock()
-				if p.c != nil {
-					for _, t := range p.topics {
-						if t.limit < t.seq+uint64(cfg.Window) {
-							t.limit += uint64(max(1, cfg.KillRate/100))
-						}
-					}
-				}
-				p.mu.Unlock()
+			for _, p := range k.pubs {
+				p.allow(uint64(max(1, k.e.cfg.KillRate/100)), uint64(k.e.cfg.Window))
 				p.pump()
 			}
 		}
-	}()
-	var restart []float64
-	t0 := nowNs()
-	measuring.Store(true)
-	for k := range cfg.Kills {
-		time.Sleep(cfg.Dur / 4)
-		var all []*Client
-		for i := range online {
-			all = append(all, conns[i])
-		}
-		for _, p := range f.pubs {
-			p.mu.Lock()
-			if p.c != nil {
-				all = append(all, p.c)
-			}
-			p.mu.Unlock()
-		}
-		for _, c := range all {
-			c.closing.Store(true)
-		}
-		br.kill()
-		for _, c := range all {
-			_ = c.nc.SetReadDeadline(time.Now().Add(5 * time.Second))
-			<-c.done
-			c.nc.Close()
-		}
-		for _, p := range f.pubs {
-			p.mu.Lock()
-			p.c = nil
-			p.mu.Unlock()
-		}
-		b := nowNs()
-		if br, err = startBroker(cfg.Start, cfg.Addr, cfg.DataDir, os.Getenv("BENCH_BROKER_LOG")); err != nil {
-			e.fail("restart %d: %v", k+1, err)
-			close(quit)
-			fed.Wait()
-			br = &Broker{cmd: exec.Command("true"), done: make(chan struct{})}
-			os.Exit(emit(e.res))
-			return
-		}
-		restart = append(restart, float64(nowNs()-b)/1e6)
-		e.proc.pid = br.cmd.Process.Pid
-		for i := range online {
-			if check(openSub(i, false)) {
-				close(quit)
-				return
-			}
-		}
-		for _, p := range f.pubs {
-			if check(openPub(p, false)) {
-				close(quit)
-				return
-			}
-		}
+	})
+	return func() {
+		close(quit)
+		fed.Wait()
 	}
-	time.Sleep(cfg.Dur / 4)
-	close(quit)
-	fed.Wait()
-	for i := online; i < total; i++ {
-		if check(openSub(i, false)) {
-			return
+}
+
+// kill kills the broker and waits until everybody has noticed.
+func (k *killRun) kill() {
+	all := append([]*Client(nil), k.conns[:killOnline]...)
+	for _, p := range k.pubs {
+		p.mu.Lock()
+		if p.c != nil {
+			all = append(all, p.c)
 		}
+		p.mu.Unlock()
 	}
-	// wait: everything sent acknowledged, every acknowledged message received
-	missing := func() (n [3]int64) {
-		for _, s := range f.subs {
-			for _, t := range ts {
-				st := s.streams[t.id]
-				t.pub.mu.Lock()
-				for w, x := range t.acked {
-					for ; x != 0; x &= x - 1 {
-						b := uint64(w)<<6 + uint64(trailing(x))
-						if !st.has(b) {
-							n[t.pub.qos]++
-						}
+	for _, c := range all {
+		c.closing.Store(true)
+	}
+	k.broker.kill()
+	for _, c := range all {
+		_ = c.nc.SetReadDeadline(time.Now().Add(5 * time.Second))
+		<-c.done
+		c.nc.Close()
+	}
+	for _, p := range k.pubs {
+		p.mu.Lock()
+		p.c = nil
+		p.mu.Unlock()
+	}
+}
+
+// missing counts, by QoS, the deliveries of acknowledged messages which have not arrived.
+func (k *killRun) missing() (n [3]int64) {
+	for _, s := range k.subs {
+		for _, t := range k.topics {
+			st := s.streams[t.id]
+			t.pub.mu.Lock()
+			for w, x := range t.acked {
+				for ; x != 0; x &= x - 1 {
+					if !st.has(uint64(w)<<6 + uint64(bits.TrailingZeros64(x))) {
+						n[t.pub.qos]++
 					}
 				}
-				t.pub.mu.Unlock()
 			}
+			t.pub.mu.Unlock()
 		}
-		return
 	}
+	return n
+}
+
+// await waits until everything sent is acknowledged and every acknowledged message received.
+func (k *killRun) await() {
 	var lastSum int64 = -1
 	since := time.Now()
 	for {
 		var acks int64
 		infl := 0
-		for _, p := range f.pubs {
-			_, _ = p.finished()
+		for _, p := range k.pubs {
 			p.mu.Lock()
 			infl += p.inflight
 			p.mu.Unlock()
 			acks += p.ackedN.Load()
 		}
-		got, _ := f.got()
+		got, _ := k.got()
 		if s := acks + got; s != lastSum {
 			lastSum, since = s, time.Now()
 		}
 		quiet := time.Since(since)
 		if infl == 0 && quiet > time.Second {
-			if m := missing(); m[1]+m[2] == 0 {
-				break
+			if m := k.missing(); m[1]+m[2] == 0 {
+				return
 			}
 		}
-		if quiet > cfg.Stall {
+		if quiet > k.e.cfg.Stall {
 			if infl > 0 {
-				e.fail("%d messages never acknowledged", infl)
+				k.e.fail("%d messages never acknowledged", infl)
 			}
-			break
+			return
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
-	measuring.Store(false)
-	time.Sleep(cfg.Linger)
-	for _, c := range conns {
+}
+
+// close ends all connections.
+func (k *killRun) close() {
+	for _, c := range k.conns {
 		c.abort()
 	}
-	r := e.res
-	r.RSSPeak, r.RSSEnd = e.proc.peakRSS(), e.proc.rss()
-	for _, p := range f.pubs {
+	r := k.e.res
+	r.RSSPeak, r.RSSEnd = k.e.proc.peakRSS(), k.e.proc.rss()
+	for _, p := range k.pubs {
 		p.mu.Lock()
 		if p.c != nil {
 			p.c.closing.Store(true)
@@ -253,17 +296,22 @@ func (e *Env) kill9() {
 		}
 		p.mu.Unlock()
 	}
-	m := missing()
+}
+
+// report says what arrived, and fails where something acknowledged did not, or at QoS 2 did twice.
+func (k *killRun) report() {
+	e, r := k.e, k.e.res
+	m := k.missing()
 	h := &Hist{}
 	var dup, ooo, dupOn [3]int64
 	var resent int64
-	for i, s := range f.subs {
+	for i, s := range k.subs {
 		h.merge(s.hist)
 		resent += s.resent
 		for _, st := range s.streams {
 			dup[st.t.pub.qos] += st.dup
 			ooo[st.t.pub.qos] += st.ooo
-			if i < online {
+			if i < killOnline {
 				dupOn[st.t.pub.qos] += st.dup
 			}
 		}
@@ -273,15 +321,15 @@ func (e *Env) kill9() {
 		}
 	}
 	var sent, acked, dropped int64
-	for _, p := range f.pubs {
+	for _, p := range k.pubs {
 		s, _ := p.expected()
 		sent += s
 		acked += p.ackedN.Load()
 		dropped += p.dropped
 	}
 	r.Published = acked
-	r.Delivered, _ = f.got()
-	r.Seconds = float64(nowNs()-t0) / 1e9
+	r.Delivered, _ = k.got()
+	r.Seconds = float64(nowNs()-k.began) / 1e9
 	r.Lost, r.Dup, r.OOO = m[1]+m[2], dup[1]+dup[2], ooo[1]+ooo[2]
 	e.extra("sent", float64(sent))
 	e.extra("acked", float64(acked))
@@ -294,28 +342,24 @@ func (e *Env) kill9() {
 	e.extra("ooo_q1", float64(ooo[1]))
 	e.extra("ooo_q2", float64(ooo[2]))
 	e.extra("q2_same_id_resent", float64(resent))
-	e.extra("subscriber_sessions_lost", float64(subLost))
-	e.extra("publisher_sessions_lost", float64(pubLost))
+	e.extra("subscriber_sessions_lost", float64(k.subLost))
+	e.extra("publisher_sessions_lost", float64(k.pubLost))
 	e.extra("unacked_given_up", float64(dropped))
-	for i, x := range restart {
+	for i, x := range k.restartMs {
 		e.extra(fmt.Sprintf("restart%d_ms", i+1), x)
 	}
-	if m[1] > 0 {
-		e.fail("%d QoS 1 deliveries of acknowledged messages lost", m[1])
-	}
-	if m[2] > 0 {
-		e.fail("%d QoS 2 deliveries of acknowledged messages lost", m[2])
-	}
-	if dup[2] > 0 {
-		e.fail("%d QoS 2 messages delivered twice", dup[2])
-	}
-	if subLost > 0 {
-		e.fail("%d subscriber sessions lost over %d kills", subLost, cfg.Kills)
-	}
-	if pubLost > 0 {
-		e.fail("%d publisher sessions lost over %d kills", pubLost, cfg.Kills)
+	for _, x := range []struct {
+		n       int64
+		failure string
+	}{
+		{m[1], "QoS 1 deliveries of acknowledged messages lost"},
+		{m[2], "QoS 2 deliveries of acknowledged messages lost"},
+		{dup[2], "QoS 2 messages delivered twice"},
+		{int64(k.subLost), "subscriber sessions lost"},
+		{int64(k.pubLost), "publisher sessions lost"},
+	} {
+		if x.n > 0 {
+			e.fail("%d %s over %d kills", x.n, x.failure, e.cfg.Kills)
+		}
 	}
 }
-
-// trailing is the place of the lowest bit that is set.
-func trailing(x uint64) int { return bits.TrailingZeros64(x) }

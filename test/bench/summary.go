@@ -11,8 +11,8 @@ import (
 
 // The lines in a document between which the summary stands.
 const (
-	summaryBegin = "<!-- bench: begin -->"
-	summaryEnd   = "<!-- bench: end -->"
+	summaryBegin = "<!-- bench -->"
+	summaryEnd   = "<!-- /bench -->"
 )
 
 // also are the figures of single scenarios that the summary names, and how.
