@@ -153,7 +153,7 @@ func BenchmarkFilterTreeScale(b *testing.B) {
 				i := 0
 				b.ReportAllocs()
 				for b.Loop() {
-					if found = tree.MatchAppend(topics[i&1023], found[:0]); len(found) != 1 {
+					if found, _ = tree.MatchAppend(topics[i&1023], found[:0]); len(found) != 1 {
 						b.Fatalf("%s matches %v", topics[i&1023], found)
 					}
 					i++
