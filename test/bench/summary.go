@@ -82,11 +82,19 @@ func summarize(all []*Result) string {
 			fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s-%s | %s | %s | %s | %d/%d |\n",
 				durationFlag.ReplaceAllString(scenario, ""), broker,
 				num(g.median(func(r *Result) float64 { return r.Rate })), num(cpu), ratio(cpu, first), num(lo), num(hi),
-				num(g.median(func(r *Result) float64 { return r.P99 })), num(g.median(func(r *Result) float64 { return r.RSSPeak })),
+				known(g.median(func(r *Result) float64 { return r.P99 })), known(g.median(func(r *Result) float64 { return r.RSSPeak })),
 				g.also(), g.ok, len(g.all))
 		}
 	}
 	return b.String()
+}
+
+// known writes a figure that is 0 where a scenario does not have it.
+func known(v float64) string {
+	if v == 0 {
+		return "-"
+	}
+	return num(v)
 }
 
 // also names the figures that only this scenario has.

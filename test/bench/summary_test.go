@@ -14,8 +14,8 @@ func TestSummary(t *testing.T) {
 	}
 	text := summarize(append(results("ours", 100, 0, 300, 200), results("theirs", 400)...))
 	for _, want := range []string{
-		"| latency -rate 5 | ours | 200 | 20 | 1.00 | 10-30 | 0 | 0 | drain 200 µs | 3/4 |\n", // the failed round is no figure
-		"| latency -rate 5 | theirs | 400 | 40 | 2.00 | 40-40 | 0 | 0 | drain 400 µs | 1/1 |\n",
+		"| latency -rate 5 | ours | 200 | 20 | 1.00 | 10-30 | - | - | drain 200 µs | 3/4 |\n", // the failed round is no figure
+		"| latency -rate 5 | theirs | 400 | 40 | 2.00 | 40-40 | - | - | drain 400 µs | 1/1 |\n",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no line %s in\n%s", want, text)
