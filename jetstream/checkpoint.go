@@ -5,7 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 
-	natsjs "github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nats.go"
 
 	"dunlin/sessions"
 )
@@ -29,8 +29,12 @@ func (s *Store) SaveCheckpoint(ctx context.Context, c sessions.Checkpoint) error
 	if err != nil {
 		return fmt.Errorf("checkpoint of %q: %w", c.Boot, err)
 	}
+	return s.writeCheckpoint(ctx, c.Boot, nil, data)
+}
+
+func (s *Store) writeCheckpoint(ctx context.Context, boot string, header nats.Header, data []byte) error {
 	done := make(waiter, 1)
-	s.publisher.publish(write{stream: s.config.Names.JournalStream, subject: s.checkpointSubject(c.Boot), data: data, to: done})
+	s.publisher.publish(write{stream: s.config.Names.JournalStream, subject: s.checkpointSubject(boot), header: header, data: data, to: done})
 	select {
 	case r := <-done:
 		return r.Err
@@ -43,6 +47,9 @@ func (s *Store) SaveCheckpoint(ctx context.Context, c sessions.Checkpoint) error
 func (s *Store) Checkpoints(ctx context.Context) ([]sessions.Checkpoint, error) {
 	var all []sessions.Checkpoint
 	err := s.journals.scan(ctx, s.config.Names.CheckpointSubjects+".>", 1, everything, func(m storedMessage) error {
+		if m.deleted() {
+			return nil
+		}
 		var c storedCheckpoint
 		switch err := json.Unmarshal(m.data, &c); {
 		case err != nil, c.Format != checkpointFormat, s.checkpointSubject(c.Boot) != m.subject:
@@ -56,11 +63,9 @@ func (s *Store) Checkpoints(ctx context.Context) ([]sessions.Checkpoint, error) 
 	return all, err
 }
 
-// DeleteCheckpoint implements sessions.Store.
+// DeleteCheckpoint implements sessions.Store. A marker takes its place: what a stream has purged comes back when its server is
+// killed soon after, and the next start would read the log from there.
 func (s *Store) DeleteCheckpoint(ctx context.Context, boot string) error {
-	stream, err := s.js.Stream(ctx, s.config.Names.JournalStream)
-	if err == nil {
-		err = stream.Purge(ctx, natsjs.WithPurgeSubject(s.checkpointSubject(boot)))
-	}
-	return clientErr(err)
+	marker := nats.Header{headerKVOperation: {"PURGE"}, headerTTL: {ttl(s.config.TombstoneTTL)}}
+	return s.writeCheckpoint(ctx, boot, marker, nil)
 }

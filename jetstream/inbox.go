@@ -65,6 +65,21 @@ func (s *inboxes) loss() <-chan struct{} {
 // maxIdleInboxes bounds what is kept after a burst.
 const maxIdleInboxes = 256
 
+// open makes an inbox that is not kept for others, for up to so many answers at once.
+func (s *inboxes) open(answers int) (*inbox, error) {
+	in := &inbox{subject: s.nc.NewInbox(), answers: make(chan *nats.Msg, answers+8)}
+	var err error
+	if in.sub, err = s.nc.ChanSubscribe(in.subject, in.answers); err != nil {
+		return nil, clientErr(err)
+	}
+	return in, nil
+}
+
+// close ends an inbox that open has made.
+func (in *inbox) close() {
+	_ = in.sub.Unsubscribe() // fails only when the connection is closed, and the subscription with it
+}
+
 func (s *inboxes) take() (*inbox, error) {
 	s.mu.Lock()
 	if n := len(s.idle); n > 0 {
@@ -74,12 +89,7 @@ func (s *inboxes) take() (*inbox, error) {
 		return in, nil
 	}
 	s.mu.Unlock()
-	in := &inbox{subject: s.nc.NewInbox(), answers: make(chan *nats.Msg, maxAnswers+8)}
-	var err error
-	if in.sub, err = s.nc.ChanSubscribe(in.subject, in.answers); err != nil {
-		return nil, clientErr(err)
-	}
-	return in, nil
+	return s.open(maxAnswers)
 }
 
 // give takes an inbox back. settled: the request on it was answered to its end, so that nothing more can arrive. An

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	natsjs "github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sync/errgroup"
 
 	"dunlin/sessions"
@@ -20,7 +19,6 @@ import (
 // is the stream sequence of that message. Safe for concurrent use.
 type Store struct {
 	config    *Config
-	js        natsjs.JetStream
 	publisher *publisher
 	records   streamReader
 	journals  streamReader

@@ -51,7 +51,7 @@ func Open(ctx context.Context, nc *nats.Conn, c Config) (*Storage, error) {
 	return &Storage{
 		log: log,
 		store: &Store{
-			config: &c, js: js, publisher: state, stats: stats,
+			config: &c, publisher: state, stats: stats,
 			records: reader(bucketStream(c.Names.SessionBucket)), journals: reader(c.Names.JournalStream),
 		},
 		queues:   &Queues{config: &c, js: js, log: log},

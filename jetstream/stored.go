@@ -48,7 +48,7 @@ type getRequest struct {
 func (r *streamReader) get(ctx context.Context, req getRequest) (storedMessage, error) {
 	var found storedMessage
 	var failure error
-	err := r.ask(ctx, req, func(m *nats.Msg) bool {
+	err := r.ask(ctx, nil, req, func(m *nats.Msg) bool {
 		found, failure = r.parse(m)
 		return true
 	})
@@ -58,20 +58,27 @@ func (r *streamReader) get(ctx context.Context, req getRequest) (storedMessage, 
 	return found, err
 }
 
-func (r *streamReader) ask(ctx context.Context, req getRequest, visit func(*nats.Msg) bool) error {
+// ask sends a request, for answers on one of the inboxes that are kept, or on in.
+func (r *streamReader) ask(ctx context.Context, in *inbox, req getRequest, visit func(*nats.Msg) bool) error {
 	data, err := json.Marshal(req)
 	if err != nil {
 		panic(err) // cannot fail: plain fields only
 	}
-	return r.inboxes.request(ctx, "$JS.API.DIRECT.GET."+r.stream, data, visit)
+	subject := "$JS.API.DIRECT.GET." + r.stream
+	if in != nil {
+		return r.inboxes.exchange(ctx, in, r.inboxes.timeout, subject, data, visit)
+	}
+	return r.inboxes.request(ctx, subject, data, visit)
 }
 
 // scan visits the messages that match subject and whose sequence is in [from, upTo], in order. It stops at the first error
 // of visit and returns it.
 func (r *streamReader) scan(ctx context.Context, subject string, from, upTo uint64, visit func(storedMessage) error) error {
+	var in *inbox
+	size := uint64(maxAnswers)
 	for from <= upTo {
-		req := getRequest{Sequence: from, NextFor: subject, Batch: int(min(maxAnswers, upTo-from+1)), MaxBytes: 8 << 20}
-		batch, more, err := r.batch(ctx, req)
+		req := getRequest{Sequence: from, NextFor: subject, Batch: int(min(size, upTo-from+1)), MaxBytes: 8 << 20}
+		batch, more, err := r.batch(ctx, in, req)
 		if err != nil {
 			return err
 		}
@@ -87,14 +94,25 @@ func (r *streamReader) scan(ctx context.Context, subject string, from, upTo uint
 		if !more {
 			return nil
 		}
+		if in == nil && from <= upTo { // there is much
+			if in, err = r.inboxes.open(bulkAnswers); err != nil {
+				return err
+			}
+			defer in.close()
+			size = bulkAnswers
+		}
 	}
 	return nil
 }
 
+// bulkAnswers is how many messages are read at once where there is much to read: for each request the server looks through
+// all subjects of the stream.
+const bulkAnswers = 16 << 10
+
 // batch reads one batch, and whether there are messages after it.
-func (r *streamReader) batch(ctx context.Context, req getRequest) (batch []storedMessage, more bool, err error) {
+func (r *streamReader) batch(ctx context.Context, in *inbox, req getRequest) (batch []storedMessage, more bool, err error) {
 	var failure error
-	err = r.ask(ctx, req, func(m *nats.Msg) bool {
+	err = r.ask(ctx, in, req, func(m *nats.Msg) bool {
 		if _, message := m.Header["Nats-Sequence"]; !message && status(m) == 204 { // end of batch
 			pending, _ := headerValue(m.Header, "Nats-Num-Pending")
 			more = pending != "0" && len(batch) > 0
