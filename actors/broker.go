@@ -40,8 +40,9 @@ type Broker struct {
 	log     *slog.Logger
 	stats   Stats
 
-	system    *actor.ActorSystem
-	guardian  actor.SupervisorStrategy
+	system *actor.ActorSystem
+	// root spawns actors under the guardian.
+	root      *actor.RootContext
 	workers   *workers
 	wheel     *timerWheel
 	turns     *journalTurns
@@ -99,7 +100,7 @@ func start(ctx context.Context, cfg Config, storage Storage, log *slog.Logger, o
 		authentications: make(chan struct{}, maxAuthentications),
 	}
 	b.system = newActorSystem(log)
-	b.guardian = newGuardian(b.onFailure)
+	b.root = b.system.Root.Copy().WithGuardian(newGuardian(b.onFailure))
 	b.rates = newConnectRates(cfg.ConnectRate)
 	b.directory = newDirectory(b)
 	b.parking = newParking(b)
@@ -256,9 +257,11 @@ func (b *Broker) fail(err error) {
 }
 
 // onFailure counts an actor that panicked. The client's connection ends with it; nothing else does.
-func (b *Broker) onFailure(pid *actor.PID, reason any) {
+func (b *Broker) onFailure(pid *actor.PID, reason any) { b.actorFailed(pid.Id, reason) }
+
+func (b *Broker) actorFailed(name string, reason any) {
 	b.stats.actorFailures.Add(1)
-	b.log.Error("actor failed", "actor", pid.Id, "reason", reason, "stack", string(debug.Stack()))
+	b.log.Error("actor failed", "actor", name, "reason", reason, "stack", string(debug.Stack()))
 }
 
 // nonce is unique among all CONNECTs of all nodes.

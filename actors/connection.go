@@ -24,8 +24,7 @@ type connection struct {
 	// listener is the name of the listener that it came in by.
 	listener string
 	inflow   *inflow
-	pid      *actor.PID
-	mailbox  *mailbox
+	mailbox  mailbox
 	// again is how the client may authenticate again, nil without an authentication method. Set before there is a session,
 	// owned by the session actor then.
 	again *authenticateAgain
@@ -43,9 +42,12 @@ type connection struct {
 	session atomic.Pointer[sessionRef]
 	// answered: CONNACK is on its way, so the connect timeout is over.
 	answered atomic.Bool
+	timeout  *connectTimeout
 	closing  atomic.Bool
 	// pipelined: the client sent more behind CONNECT, which is carried out also when it has gone meanwhile.
 	pipelined atomic.Bool
+	// left: the client has sent DISCONNECT and nothing behind it, on a socket that needs no farewell.
+	left atomic.Bool
 
 	// Owned by the connection actor.
 	buffer    *[]byte
@@ -69,19 +71,38 @@ const (
 	lingerTimeout = 2 * time.Second
 )
 
-// Receive implements actor.Actor.
-func (c *connection) Receive(ctx actor.Context) {
-	switch m := ctx.Message().(type) {
+// The mailbox invokes the connection itself: the runtime would keep a process, a context, a name and a place in its registry
+// for an actor that nobody looks up and nobody watches, together more than all else that an idle connection takes.
+var _ actor.MessageInvoker = (*connection)(nil)
+
+// stopConnection ends the connection actor: what still waits was to be written to a socket that is closed.
+var stopConnection = &actor.Stop{}
+
+// start lets the connection actor run.
+func (c *connection) start() {
+	c.mailbox.RegisterHandlers(c, c.broker.workers)
+	c.mailbox.Start()
+}
+
+// InvokeUserMessage implements actor.MessageInvoker.
+func (c *connection) InvokeUserMessage(message any) {
+	switch m := message.(type) {
 	case *outbound:
 		c.encode(m)
 	case *Idle:
 		c.flush()
 		c.returnBuffer()
-	case *actor.Stopping:
-		defer recoverStopping(c.pid, c.broker.onFailure)
-		defer c.abort() // also when it is writing that panics
-		c.flush()
 	}
+}
+
+// InvokeSystemMessage implements actor.MessageInvoker. The only one is stopConnection, which closes the mailbox.
+func (c *connection) InvokeSystemMessage(any) { c.returnBuffer() }
+
+// EscalateFailure implements actor.MessageInvoker: who panics writes nothing any more, and its connection ends.
+func (c *connection) EscalateFailure(reason, _ any) {
+	c.broken = true
+	defer c.abort()
+	c.broker.actorFailed(fmt.Sprintf("connection/%d", c.id), reason)
 }
 
 // encode gathers packets; a close behind them writes them first.
@@ -157,6 +178,7 @@ func (c *connection) returnBuffer() {
 		return
 	}
 	if cap(*c.buffer) <= pooledBuffer {
+		*c.buffer = (*c.buffer)[:0] // after a panic there is something in it
 		writeBuffers.Put(c.buffer)
 	}
 	c.buffer = nil
@@ -169,6 +191,10 @@ func (c *connection) linger() {
 		return
 	}
 	c.inflow.close()
+	if c.left.Load() { // there is nothing unread, and nobody to read on
+		c.closeSocket()
+		return
+	}
 	if half, ok := c.socket.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
 		_ = c.socket.SetReadDeadline(time.Now().Add(lingerTimeout))
 		return
@@ -220,17 +246,8 @@ func (m *outbound) recycle() {
 	outbounds.Put(m)
 }
 
-// timerFired gives up a network connection whose CONNECT was not answered in time (3.1.4), or the hearing of one.
-func (c *connection) timerFired(kind uint8, _ uint32) {
-	if kind == timerHearing {
-		c.heardOut()
-		return
-	}
-	if !c.answered.Load() && !c.closing.Load() {
-		c.broker.stats.connectTimeouts.Add(1)
-		c.abort()
-	}
-}
+// timerFired implements timerTarget: the connection was heard long enough.
+func (c *connection) timerFired(uint8, uint32) { c.heardOut() }
 
 // refuse answers a CONNECT that leads to no session, and closes.
 func (c *connection) refuse(reason mqttcodec.ReasonCode) {
@@ -239,7 +256,7 @@ func (c *connection) refuse(reason mqttcodec.ReasonCode) {
 
 // refuseWith is refuse with a CONNACK that says more, if the client takes it, or any at all. [MQTT-3.1.2-24]
 func (c *connection) refuseWith(ack *mqttcodec.Connack) {
-	c.answered.Store(true)
+	c.answer()
 	if !c.fits(ack) {
 		ack = &mqttcodec.Connack{Reason: ack.Reason}
 	}

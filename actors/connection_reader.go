@@ -28,7 +28,6 @@ const (
 func (c *connection) read() {
 	r := packetReader{connection: c, buffer: make([]byte, idleReadBuffer), opened: time.Now()}
 	err := r.run()
-	returnReadBuffer(r.buffer)
 	var fault *mqttcodec.ProtocolError
 	if c.session.Load() == nil && r.handshake != nil && errors.As(err, &fault) {
 		err = r.handshake.refuse(err)
@@ -37,18 +36,18 @@ func (c *connection) read() {
 		s.post(&inbound{connection: c, err: err})
 	}
 	if c.closing.Load() || errors.Is(err, errRefused) || c.session.Load() != nil && errors.As(err, &fault) {
-		c.drain() // the client is still to be told why
+		c.drain(r.buffer) // the client is still to be told why
 	}
+	returnReadBuffer(r.buffer)
 	c.abort()
 	c.broker.connectionEnded(c)
 }
 
 // drain throws away what comes on a connection that is being closed, until the client has closed too, or long enough.
-func (c *connection) drain() {
+func (c *connection) drain(waste []byte) {
 	_ = c.socket.SetReadDeadline(time.Now().Add(lingerTimeout)) // fails on a closed socket only, as Read then does
-	var waste [512]byte
 	for {
-		if _, err := c.socket.Read(waste[:]); err != nil {
+		if _, err := c.socket.Read(waste); err != nil {
 			return
 		}
 	}
@@ -216,6 +215,11 @@ func (r *packetReader) decode(end int) error {
 		m.recycle()
 		return fault
 	}
+	if _, leaves := m.packets[len(m.packets)-1].(*mqttcodec.Disconnect); leaves && end == r.filled {
+		if _, plain := c.socket.(*audible); plain {
+			c.left.Store(true)
+		}
+	}
 	c.pipelined.Store(true)
 	c.inflow.add(len(m.packets), end)
 	c.broker.stats.packetsReceived.Add(uint64(len(m.packets)))
@@ -327,8 +331,3 @@ var (
 	errSecondConnect error = &mqttcodec.ProtocolError{Reason: mqttcodec.ProtocolErrorReason, Clause: "MQTT-3.1.0-2", Detail: "second CONNECT"}
 	errRefused             = errors.New("connection refused")
 )
-
-// armConnectTimeout gives up the connection if CONNECT is not answered in time.
-func (c *connection) armConnectTimeout() {
-	c.broker.wheel.Schedule(time.Now().Add(c.broker.cfg.ConnectTimeout), c, 0, 0)
-}

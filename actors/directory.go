@@ -3,6 +3,7 @@ package actors
 import (
 	"fmt"
 	"hash/maphash"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -36,6 +37,9 @@ type directoryShard struct {
 	// actor that has been let go.
 	mu      sync.Mutex
 	entries map[string]*directoryEntry
+	// props are those of all its session actors: the runtime asks for the actor, which is next, while it spawns it.
+	props *actor.Props
+	next  *sessionActor
 }
 
 // directoryEntry is what is known of one client identifier. An entry without actor is a stored session.
@@ -58,7 +62,10 @@ type directoryEntry struct {
 func newDirectory(b *Broker) *directory {
 	d := &directory{broker: b, seed: maphash.MakeSeed()}
 	for i := range d.shards {
-		d.shards[i].entries = map[string]*directoryEntry{}
+		s := &d.shards[i]
+		s.entries = map[string]*directoryEntry{}
+		s.props = actor.PropsFromProducer(func() actor.Actor { return s.next },
+			actor.WithMailbox(func() actor.Mailbox { return s.next.ref.mailbox }), actor.WithDispatcher(b.workers))
 	}
 	return d
 }
@@ -91,7 +98,7 @@ func (d *directory) actorOf(s *directoryShard, clientID string) *sessionRef {
 		s.entries[clientID] = e
 	}
 	if e.ref == nil {
-		e.ref = d.spawn(clientID, e)
+		e.ref = d.spawn(s, clientID, e)
 		e.posted = 0
 		d.live.Add(1)
 	}
@@ -99,16 +106,16 @@ func (d *directory) actorOf(s *directoryShard, clientID string) *sessionRef {
 	return e.ref
 }
 
-// spawn makes a session actor. Its name is never used again, so that a message to an old one cannot reach a new one.
-func (d *directory) spawn(clientID string, e *directoryEntry) *sessionRef {
+// spawn makes a session actor. Its name is never used again, so that a message to an old one cannot reach a new one. The
+// shard is locked.
+func (d *directory) spawn(s *directoryShard, clientID string, e *directoryEntry) *sessionRef {
 	a := newSessionActor(d.broker, clientID, e.stored, e.scanFrom, e.ghosts)
 	e.ghosts = nil
-	props := actor.PropsFromProducer(func() actor.Actor { return a },
-		actor.WithMailbox(func() actor.Mailbox { return a.ref.mailbox }), actor.WithGuardian(d.broker.guardian),
-		actor.WithDispatcher(d.broker.workers))
-	if _, err := d.broker.system.Root.SpawnNamed(props, fmt.Sprintf("session/%d/%s", d.serial.Add(1), clientID)); err != nil {
+	s.next = a
+	if _, err := d.broker.root.SpawnNamed(s.props, "session/"+strconv.FormatUint(d.serial.Add(1), 10)+"/"+clientID); err != nil {
 		panic(fmt.Sprintf("spawn session actor: %v", err)) // Invariant: the serial makes the name unique.
 	}
+	s.next = nil
 	return a.ref
 }
 

@@ -18,8 +18,6 @@ const (
 	hearingTime = 10 * time.Millisecond
 	// hearingLimit is how long the next connection waits at most for one that cannot be heard, since storage is behind.
 	hearingLimit = 500 * time.Millisecond
-	// timerHearing is the timer of hearingLimit, among those of a connection.
-	timerHearing = 1
 )
 
 // hearing is where hearing a connection out has got to.
@@ -155,7 +153,7 @@ func (a *sessionActor) hears() bool {
 
 // hearOut has the session told when what this connection has sent is taken. When its reader ends, the session hears of that.
 func (c *connection) hearOut() {
-	c.broker.wheel.Schedule(time.Now().Add(hearingLimit), c, timerHearing, 0)
+	c.broker.wheel.Schedule(time.Now().Add(hearingLimit), c, 0, 0)
 	if socket, ok := c.socket.(hearer); ok && !c.closing.Load() {
 		socket.hearOut(c.heardOut)
 	}

@@ -9,8 +9,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/asynkron/protoactor-go/actor"
-
 	"dunlin/sessions"
 )
 
@@ -98,17 +96,10 @@ func (b *Broker) admit() bool {
 // serve starts the connection actor and the reader of a socket that was admitted.
 func (b *Broker) serve(socket net.Conn, listener string) {
 	c := &connection{
-		id: sessions.ConnectionID(b.serial.Add(1)), broker: b, socket: socket, listener: listener, mailbox: &mailbox{},
+		id: sessions.ConnectionID(b.serial.Add(1)), broker: b, socket: socket, listener: listener,
 		inflow: newInflow(b.cfg.InboundMessages, b.cfg.InboundBytes),
 	}
-	props := actor.PropsFromProducer(func() actor.Actor { return c },
-		actor.WithMailbox(func() actor.Mailbox { return c.mailbox }), actor.WithGuardian(b.guardian),
-		actor.WithDispatcher(b.workers))
-	pid, err := b.system.Root.SpawnNamed(props, fmt.Sprintf("connection/%d", c.id))
-	if err != nil {
-		panic(fmt.Sprintf("spawn connection actor: %v", err)) // Invariant: the serial makes the name unique.
-	}
-	c.pid = pid
+	c.start()
 	b.connections.add(c)
 	c.armConnectTimeout()
 	go c.read()
@@ -118,7 +109,8 @@ func (b *Broker) serve(socket net.Conn, listener string) {
 func (b *Broker) connectionEnded(c *connection) {
 	b.stats.connections.Add(-1)
 	b.connections.remove(c)
-	b.system.Root.Poison(c.pid)
+	c.timeout.settle()
+	c.mailbox.PostSystemMessage(stopConnection)
 }
 
 // connectionSet are the open connections, for the shutdown.

@@ -1,8 +1,8 @@
 package actors
 
 import (
-	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -21,7 +21,6 @@ type sessionActor struct {
 	broker   *Broker
 	clientID string
 	ref      *sessionRef
-	log      *slog.Logger
 
 	// session is nil until storage was read.
 	session  *sessions.Session
@@ -73,6 +72,7 @@ type sessionActor struct {
 	unflushed  int
 	congested  bool
 	timers     [8]timerSlot
+	alarm      *alarm
 
 	results resultQueue
 }
@@ -95,6 +95,17 @@ type timerSlot struct {
 	generation uint32
 }
 
+// alarm is what the timer wheel knows of a session actor. The actor takes itself out of it when it goes, so that timers
+// which are still far away do not keep it in memory.
+type alarm struct{ ref atomic.Pointer[sessionRef] }
+
+// timerFired implements timerTarget.
+func (a *alarm) timerFired(kind uint8, generation uint32) {
+	if ref := a.ref.Load(); ref != nil {
+		ref.post(&timer{sessions.Timer(kind), generation})
+	}
+}
+
 // resultQueue gathers the results of writes and wakes the actor once for many.
 type resultQueue struct {
 	// mu guards inputs.
@@ -106,9 +117,10 @@ func newSessionActor(b *Broker, clientID string, stored bool, scanFrom uint64, g
 	a := &sessionActor{
 		broker: b, clientID: clientID, stored: stored, scanFrom: scanFrom, ghosts: ghosts,
 		ref: &sessionRef{mailbox: &mailbox{}},
-		log: b.log.With("client", clientID),
 	}
 	a.member = &member{clientID: clientID, post: a.ref.post}
+	a.alarm = &alarm{}
+	a.alarm.ref.Store(a.ref)
 	return a
 }
 
@@ -246,7 +258,7 @@ func (a *sessionActor) flush() {
 	a.updateHold()
 	switch {
 	case a.session.Fenced():
-		a.log.Warn("session given up: a durable write failed; it is read from storage again")
+		a.broker.log.Warn("session given up: a durable write failed; it is read from storage again", "client", a.clientID)
 		a.abandon()
 	case a.session.Absent() && a.session.Quiet():
 		a.release(false)

@@ -100,11 +100,11 @@ func (a *sessionActor) send(e sessions.Send) {
 		size = int64(p.Len())
 		a.publishes++
 	case *mqttcodec.Connack:
-		a.connection.answered.Store(true)
+		a.connection.answer()
 		if !p.Reason.Failed() {
 			a.broker.directory.claimed(a.clientID)
 		}
-		a.log.Debug("client connected", "connection", e.Connection, "session_present", p.SessionPresent)
+		a.broker.log.Debug("client connected", "client", a.clientID, "connection", e.Connection, "session_present", p.SessionPresent)
 	}
 	a.packets = append(a.packets, e.Packet)
 	a.bytes += size
@@ -115,7 +115,7 @@ func (a *sessionActor) refuse(e sessions.Refuse) {
 	if a.next == nil || a.next.id != e.Connection {
 		return
 	}
-	a.log.Info("client refused", "connection", e.Connection, "reason", e.Reason, "err", e.Err)
+	a.broker.log.Info("client refused", "client", a.clientID, "connection", e.Connection, "reason", e.Reason, "err", e.Err)
 	a.next.refuse(e.Reason)
 	a.next = nil
 }
@@ -126,9 +126,9 @@ func (a *sessionActor) closeConnection(e sessions.Close) {
 		return
 	}
 	if e.Err != nil {
-		a.log.Info("connection closed", "connection", e.Connection, "reason", e.Reason, "err", e.Err)
+		a.broker.log.Info("connection closed", "client", a.clientID, "connection", e.Connection, "reason", e.Reason, "err", e.Err)
 	} else {
-		a.log.Debug("connection closed", "connection", e.Connection, "reason", e.Reason)
+		a.broker.log.Debug("connection closed", "client", a.clientID, "connection", e.Connection, "reason", e.Reason)
 	}
 	a.close = true
 	a.flushPackets()
@@ -221,7 +221,7 @@ func (a *sessionActor) readRetained(e sessions.ReadRetained) {
 	}
 }
 
-// timerStep is the longest time that a timer stays on the wheel: the wheel would keep an actor that has gone in memory.
+// timerStep is the longest time that a timer stays on the wheel, from where those of actors that have gone are not taken.
 const timerStep = time.Minute
 
 // setTimer arms a timer.
@@ -240,12 +240,7 @@ func (a *sessionActor) schedule(kind sessions.Timer, slot *timerSlot) {
 	if step := time.Now().Add(timerStep); at.After(step) {
 		at = step
 	}
-	a.broker.wheel.Schedule(at, a, uint8(kind), slot.generation)
-}
-
-// timerFired implements timerTarget.
-func (a *sessionActor) timerFired(kind uint8, generation uint32) {
-	a.ref.post(&timer{sessions.Timer(kind), generation})
+	a.broker.wheel.Schedule(at, a.alarm, uint8(kind), slot.generation)
 }
 
 func (a *sessionActor) onTimer(m *timer) {

@@ -22,7 +22,7 @@ func (a *sessionActor) load() {
 
 func (a *sessionActor) onLoaded(m *loaded) {
 	if m.err != nil {
-		a.log.Error("session could not be read", "err", m.err)
+		a.broker.log.Error("session could not be read", "client", a.clientID, "err", m.err)
 		for _, e := range a.early {
 			if e, ok := e.(*attach); ok {
 				e.connection.refuse(mqttcodec.ServerUnavailable)
@@ -83,6 +83,7 @@ func (a *sessionActor) abandon() {
 // letGo leaves everything that knows the actor.
 func (a *sessionActor) letGo() {
 	a.gone = true
+	a.alarm.ref.Store(nil)
 	a.broker.shares.detachAll(a.member)
 	a.giveQueueBack()
 	a.releaseCredits()

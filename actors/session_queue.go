@@ -116,7 +116,7 @@ func (a *sessionActor) onQueueFetched(m *queueFetched) {
 		return
 	}
 	if m.fetched.Err != nil {
-		a.log.Warn("durable queue could not be read; trying again", "err", m.fetched.Err)
+		a.broker.log.Warn("durable queue could not be read; trying again", "client", a.clientID, "err", m.fetched.Err)
 	}
 	if m.counted {
 		a.queued, a.queuedHead = min(m.fetched.Queued, uint64(a.broker.cfg.Sessions.MaxQueuedMessages)), m.fetched.Head.Sequence

@@ -39,7 +39,7 @@ func (a *sessionActor) onSharesJoined(m *sharesJoined) {
 			continue
 		}
 		if refused++; refused == 1 { // the others of a SUBSCRIBE would not say more
-			a.log.Warn("shared subscription refused", "filter", name, "err", m.errs[i])
+			a.broker.log.Warn("shared subscription refused", "client", a.clientID, "filter", name, "err", m.errs[i])
 		}
 		if !slices.Contains(subscribed, name) {
 			a.broker.shares.leave(name, a.clientID)
