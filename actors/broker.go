@@ -51,6 +51,7 @@ type Broker struct {
 	router    *router
 	retainer  *retainer
 	parking   *parking
+	resting   *resting
 	shares    *shares
 	recovered recovered
 
@@ -104,6 +105,7 @@ func start(ctx context.Context, cfg Config, storage Storage, log *slog.Logger, o
 	b.rates = newConnectRates(cfg.ConnectRate)
 	b.directory = newDirectory(b)
 	b.parking = newParking(b)
+	b.resting = newResting()
 	b.retainer = newRetainer(storage.Retained, &b.stats, log)
 	b.connections.open = map[*connection]struct{}{}
 	found, err := b.readStorage(ctx)

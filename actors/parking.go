@@ -7,6 +7,8 @@ import (
 	"sync"
 
 	"golang.org/x/time/rate"
+
+	"dunlin/sessions"
 )
 
 // parking makes the durable queues of sessions that went offline: in the background, at a bounded rate, the most recent
@@ -244,13 +246,25 @@ func (p *parking) make(ctx context.Context, clientID string) {
 	if !p.broker.directory.parked(clientID) {
 		return
 	}
-	s, err := p.broker.loadSession(ctx, clientID, 0)
-	if err == nil && !s.Absent() && len(s.QueuedFilters()) > 0 {
-		_, err = p.broker.storage.Queues.Open(ctx, clientID, s.QueuedFilters(), s.Position().Sequence)
+	filters, after, err := p.queue(ctx, clientID)
+	if err == nil && len(filters) > 0 {
+		_, err = p.broker.storage.Queues.Open(ctx, clientID, filters, after.Sequence)
 	}
 	if err != nil && ctx.Err() == nil {
 		p.log.Warn("queue of an offline session not made: plain NATS does not see it", "client", clientID, "err", err)
 	}
+}
+
+// queue is what is queued for a session: no filters for nothing.
+func (p *parking) queue(ctx context.Context, clientID string) (filters []string, after sessions.Position, err error) {
+	if filters, after, ok := p.broker.resting.queue(clientID, &p.broker.cfg.Sessions); ok {
+		return filters, after, nil
+	}
+	s, err := p.broker.loadSession(ctx, clientID, 0)
+	if err != nil || s.Absent() {
+		return nil, sessions.Position{}, err
+	}
+	return s.QueuedFilters(), s.Position(), nil
 }
 
 func (p *parking) remove(ctx context.Context, clientID string) {

@@ -8,10 +8,14 @@ import (
 	"dunlin/sessions"
 )
 
-// load reads the session, if storage holds it, on a goroutine of its own.
+// load takes up the session where it rests, or reads it on a goroutine of its own, if storage holds it.
 func (a *sessionActor) load() {
 	if !a.stored {
 		a.session = sessions.New(&a.broker.cfg.Sessions, a.clientID, sessions.Stored{})
+		return
+	}
+	if r := a.broker.resting.take(a.clientID); r != nil {
+		a.onLoaded(&loaded{session: r.Session(&a.broker.cfg.Sessions, a.clientID)})
 		return
 	}
 	a.broker.work(func(ctx context.Context) {
@@ -45,7 +49,11 @@ func (a *sessionActor) onLoaded(m *loaded) {
 func (a *sessionActor) release(stored bool) {
 	deadline := a.session.Deadline()
 	queued := stored && len(a.session.QueuedFilters()) > 0
+	if stored { // before another actor may look for it
+		a.broker.resting.put(a.clientID, a.session.Rest())
+	}
 	if !a.broker.directory.release(a.clientID, a.ref, a.handled, stored, deadline) {
+		a.broker.resting.take(a.clientID)
 		return
 	}
 	a.broker.router.remove(a.member)

@@ -3,6 +3,7 @@ package sessions
 import (
 	"fmt"
 	"math"
+	"reflect"
 	"time"
 
 	"pgregory.net/rapid"
@@ -186,11 +187,25 @@ func (n *modelNode) releasable() bool {
 	return w.s.Quiet() && w.s.Connection() == 0 && len(w.mailbox)+len(w.appends)+len(w.writes) == 0 && all(w.answers, turn)
 }
 
-// release drops the value of a session with nothing left to do, as when it is not in use; it is read again.
+// release drops the value of a session with nothing left to do, as when it is not in use; it is read again, or goes on from
+// what is kept of it, which is the same.
 func (n *modelNode) release() {
-	n.w.answers, n.ghosts = nil, nil
+	w := n.w
+	w.answers, n.ghosts = nil, nil
 	n.cursor, n.holds, n.journaling = modelCursor{handed: unfed}, nil, nil
+	rest := w.s.Rest()
 	n.restore(0)
+	if rest == nil {
+		return
+	}
+	rested := rest.Session(&w.cfg, "c")
+	if len(n.ids) > 0 {
+		rested.foreign = w.s.foreign // what this boot found has become durable since
+	}
+	if !reflect.DeepEqual(rested, w.s) {
+		w.t.Fatalf("at rest the session is\n%+v, its documents say\n%+v", rested, w.s)
+	}
+	w.s = rested
 }
 
 func all[E any](list []E, is func(E) bool) bool {
