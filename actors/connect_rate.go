@@ -5,8 +5,6 @@ import (
 	"net"
 	"sync"
 	"time"
-
-	"golang.org/x/time/rate"
 )
 
 const (
@@ -23,36 +21,46 @@ const (
 // and that is work for the session and for storage. A client is a client identifier from one address, so that nobody can
 // keep another from connecting.
 type connectRates struct {
-	limit rate.Limit // 0: any
-	burst int
-	seed  maphash.Seed
+	// interval is how far apart the CONNECTs of a client are in the long run, 0 for any.
+	interval time.Duration
+	seed     maphash.Seed
+	// origin is when time began.
+	origin time.Time
 
 	// mu guards the fields below it.
 	mu sync.Mutex
 	// recent are those who connected since turned, older those before. Who was not seen for a whole period may connect as
 	// if never seen, so that is forgotten.
-	recent, older map[uint64]*connectRate
+	recent, older map[uint64]connectRate
 	turned        time.Time
+	// refusals are of those who were refused lately.
+	refusals map[uint64]connectRefusals
 }
 
-// connectRate is what is remembered of one client.
-type connectRate struct {
-	limiter *rate.Limiter
-	// refused counts since logged.
-	refused int
-	logged  time.Time
+// connectRate is what is remembered of one client: until when its CONNECTs up to now would have taken at the interval, since
+// the origin. It may be a burst ahead.
+type connectRate time.Duration
+
+// connectRefusals counts those of one client since the log said so.
+type connectRefusals struct {
+	count  int
+	logged time.Time
 }
 
 func newConnectRates(perSecond int) *connectRates {
-	return &connectRates{
-		limit: rate.Limit(perSecond), burst: perSecond * connectBurst, seed: maphash.MakeSeed(), recent: map[uint64]*connectRate{},
+	r := &connectRates{
+		seed: maphash.MakeSeed(), origin: time.Now(), recent: map[uint64]connectRate{}, refusals: map[uint64]connectRefusals{},
 	}
+	if perSecond > 0 {
+		r.interval = time.Second / time.Duration(perSecond)
+	}
+	return r
 }
 
 // allow takes a CONNECT into account and reports whether the client may have it. If not, and the log should say so, refused
 // is how many it was refused since the log last did.
 func (r *connectRates) allow(clientID, address string, now time.Time) (ok bool, refused int) {
-	if r.limit == 0 {
+	if r.interval == 0 {
 		return true, 0
 	}
 	if host, _, err := net.SplitHostPort(address); err == nil {
@@ -61,33 +69,42 @@ func (r *connectRates) allow(clientID, address string, now time.Time) (ok bool, 
 	key := maphash.Comparable(r.seed, [2]string{clientID, address})
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	c := r.find(key, now)
-	if c.limiter.AllowN(now, 1) {
+	since := connectRate(now.Sub(r.origin))
+	taken := max(r.find(key, now), since) + connectRate(r.interval)
+	if taken <= since+connectRate(connectBurst*time.Second) {
+		r.recent[key] = taken
 		return true, 0
 	}
-	c.refused++
-	if !c.logged.IsZero() && now.Sub(c.logged) < connectRateLogInterval {
-		return false, 0
-	}
-	refused = c.refused
-	c.refused, c.logged = 0, now
-	return false, refused
+	return false, r.refuse(key, now)
 }
 
-// find is what is remembered of a client, from now on among the recent ones. mu is held.
-func (r *connectRates) find(key uint64, now time.Time) *connectRate {
+// find is what is remembered of a client. mu is held.
+func (r *connectRates) find(key uint64, now time.Time) connectRate {
 	if now.Sub(r.turned) >= connectBurst*time.Second || len(r.recent) >= maxConnectRates {
-		r.older, r.recent, r.turned = r.recent, map[uint64]*connectRate{}, now
+		r.older, r.recent, r.turned = r.recent, map[uint64]connectRate{}, now
 	}
-	c := r.recent[key]
-	if c == nil {
-		if c = r.older[key]; c == nil {
-			c = &connectRate{limiter: rate.NewLimiter(r.limit, r.burst)}
-		}
+	c, ok := r.recent[key]
+	if !ok {
+		c = r.older[key]
 		delete(r.older, key)
 		r.recent[key] = c
 	}
 	return c
+}
+
+// refuse counts a refusal, and is how many there were if the log should say so. mu is held.
+func (r *connectRates) refuse(key uint64, now time.Time) (refused int) {
+	c, ok := r.refusals[key]
+	c.count++
+	if ok && now.Sub(c.logged) < connectRateLogInterval {
+		r.refusals[key] = c
+		return 0
+	}
+	if !ok && len(r.refusals) >= maxConnectRates {
+		clear(r.refusals)
+	}
+	r.refusals[key] = connectRefusals{logged: now}
+	return c.count
 }
 
 // mayConnect reports whether a client may connect again already.

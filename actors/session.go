@@ -71,7 +71,7 @@ type sessionActor struct {
 	journaling []journaling
 	unflushed  int
 	congested  bool
-	timers     [8]timerSlot
+	timers     [sessions.TimerFetchRetry + 1]timerSlot
 	alarm      *alarm
 
 	results resultQueue
@@ -91,7 +91,8 @@ type journaling struct {
 
 // timerSlot is one timer of the session. Firings of an older generation are ignored.
 type timerSlot struct {
-	at         time.Time
+	// at is when, since the wheel's origin; 0 for never.
+	at         time.Duration
 	generation uint32
 }
 

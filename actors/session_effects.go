@@ -228,15 +228,18 @@ const timerStep = time.Minute
 func (a *sessionActor) setTimer(e sessions.SetTimer) {
 	slot := &a.timers[e.Timer]
 	slot.generation++
-	slot.at = e.At
+	slot.at = 0
+	if !e.At.IsZero() {
+		slot.at = max(e.At.Sub(a.broker.wheel.origin), 1)
+	}
 	a.schedule(e.Timer, slot)
 }
 
 func (a *sessionActor) schedule(kind sessions.Timer, slot *timerSlot) {
-	if slot.at.IsZero() {
+	if slot.at == 0 {
 		return
 	}
-	at := slot.at
+	at := a.broker.wheel.origin.Add(slot.at)
 	if step := time.Now().Add(timerStep); at.After(step) {
 		at = step
 	}
@@ -245,10 +248,10 @@ func (a *sessionActor) schedule(kind sessions.Timer, slot *timerSlot) {
 
 func (a *sessionActor) onTimer(m *timer) {
 	slot := &a.timers[m.kind]
-	if slot.generation != m.generation || slot.at.IsZero() {
+	if slot.generation != m.generation || slot.at == 0 {
 		return
 	}
-	if time.Now().Before(slot.at) {
+	if time.Since(a.broker.wheel.origin) < slot.at {
 		a.schedule(m.kind, slot)
 		return
 	}
