@@ -17,16 +17,19 @@ import (
 const (
 	// frameGroup is how many bytes of packets are copied together.
 	frameGroup = 4 << 10
-	// idleReadBuffer is what a connection holds while nothing comes.
+	// idleReadBuffer is what a connection holds while nothing comes, if its socket cannot be read without.
 	idleReadBuffer = 512
 	// busyReadBuffer is what a reader grows to while its reads fill it; only a larger packet makes it larger.
 	busyReadBuffer = 64 << 10
 )
 
+// lentBuffers lends the buffers that sockets are read into which are ready.
+var lentBuffers = sync.Pool{New: func() any { b := make([]byte, busyReadBuffer); return &b }}
+
 // read is the connection's reader: it decodes what comes and hands it to the session in batches, one for each read, until
 // the connection ends. Started by the listener; ends with the socket.
 func (c *connection) read() {
-	r := packetReader{connection: c, buffer: make([]byte, idleReadBuffer), opened: time.Now()}
+	r := newPacketReader(c)
 	err := r.run()
 	var fault *mqttcodec.ProtocolError
 	if c.session.Load() == nil && r.handshake != nil && errors.As(err, &fault) {
@@ -38,13 +41,18 @@ func (c *connection) read() {
 	if c.closing.Load() || errors.Is(err, errRefused) || c.session.Load() != nil && errors.As(err, &fault) {
 		c.drain(r.buffer) // the client is still to be told why
 	}
-	returnReadBuffer(r.buffer)
+	if r.lender == nil {
+		returnReadBuffer(r.buffer)
+	}
 	c.abort()
 	c.broker.connectionEnded(c)
 }
 
 // drain throws away what comes on a connection that is being closed, until the client has closed too, or long enough.
 func (c *connection) drain(waste []byte) {
+	if len(waste) == 0 {
+		waste = make([]byte, idleReadBuffer)
+	}
 	_ = c.socket.SetReadDeadline(time.Now().Add(lingerTimeout)) // fails on a closed socket only, as Read then does
 	for {
 		if _, err := c.socket.Read(waste); err != nil {
@@ -58,8 +66,12 @@ func (c *connection) drain(waste []byte) {
 // are not large, since a message that stays in memory keeps all of its copy there.
 type packetReader struct {
 	connection *connection
-	buffer     []byte
-	filled     int
+	// lender is nil when the socket is read into the reader's own buffer. Else buffer is the one that was lent, or the
+	// beginning of a packet, or nil.
+	lender *lender
+	lent   *[]byte
+	buffer []byte
+	filled int
 	// brought is how much the last read brought; full: there was no room for more.
 	brought int
 	full    bool
@@ -69,15 +81,56 @@ type packetReader struct {
 	handshake *handshake
 }
 
+func newPacketReader(c *connection) *packetReader {
+	r := &packetReader{connection: c, lender: newLender(c.socket), opened: time.Now()}
+	if r.lender == nil {
+		r.buffer = make([]byte, idleReadBuffer)
+	}
+	return r
+}
+
+// read waits for more.
+func (r *packetReader) read() (n int, err error) {
+	if r.lender == nil {
+		n, err = r.connection.socket.Read(r.buffer[r.filled:])
+		r.filled += n
+		r.brought, r.full = n, r.filled == len(r.buffer)
+		return n, err
+	}
+	lent, n, err := r.lender.read()
+	switch {
+	case lent == nil:
+	case r.filled == 0:
+		r.lent, r.buffer, r.filled = lent, *lent, n
+	default:
+		r.buffer = append(r.buffer[:r.filled], (*lent)[:n]...)
+		r.filled += n
+		lentBuffers.Put(lent)
+	}
+	return n, err
+}
+
+// keep gives back what was lent, and keeps the beginning of a packet.
+func (r *packetReader) keep() {
+	switch {
+	case r.filled == 0:
+		r.buffer = nil
+	case r.lent != nil || cap(r.buffer) > busyReadBuffer && r.filled < cap(r.buffer)/4:
+		r.buffer = bytes.Clone(r.buffer[:r.filled])
+	}
+	if r.lent != nil {
+		lentBuffers.Put(r.lent)
+		r.lent = nil
+	}
+}
+
 func (r *packetReader) run() error {
 	for {
-		n, err := r.connection.socket.Read(r.buffer[r.filled:])
+		n, err := r.read()
 		if r.connection.closing.Load() {
 			return io.EOF
 		}
 		r.connection.broker.stats.bytesReceived.Add(uint64(n))
-		r.filled += n
-		r.brought, r.full = n, r.filled == len(r.buffer)
 		if n > 0 {
 			if err := r.take(); err != nil {
 				return err
@@ -137,6 +190,10 @@ func (r *packetReader) take() error {
 // more than twice what has arrived. When little comes it goes back step by step, so that clients which are mostly silent
 // hold little.
 func (r *packetReader) resize(need int) {
+	if r.lender != nil {
+		r.keep()
+		return
+	}
 	size := len(r.buffer)
 	switch {
 	case r.filled == 0 && size > busyReadBuffer:

@@ -64,17 +64,22 @@ func (s *audible) hearOut(heard func()) {
 func (s *audible) Read(b []byte) (int, error) {
 	for {
 		n, err := s.Conn.Read(b)
-		if n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+		if n > 0 || !s.goesOn(err) {
 			return n, err
-		}
-		heard, ours := s.silence()
-		if !ours {
-			return n, err
-		}
-		if heard != nil {
-			heard()
 		}
 	}
+}
+
+// goesOn reports whether reading goes on after it has ended with err, which then was the end of a step of the hearing.
+func (s *audible) goesOn(err error) bool {
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		return false
+	}
+	heard, ours := s.silence()
+	if heard != nil {
+		heard()
+	}
+	return ours
 }
 
 // silence takes note of a read deadline that has passed. It reports whether it was one of the hearing, which has ended if
