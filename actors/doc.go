@@ -8,7 +8,8 @@
 //
 // A connection is a goroutine that reads and decodes, and an actor that encodes and writes, on a TCP socket or the byte
 // stream in a WebSocket. The reader finds out who the client is before it has a session. Topic aliases end there too: the
-// reader resolves those of the client, the actor sets ours. A session is an actor around a sessions.Session, which decides
+// reader resolves those of the client, the actor sets ours. The actor of a connection is run by its mailbox alone and is
+// unknown to the actor runtime, which would take more memory for it than all else of an idle connection. A session is an actor around a sessions.Session, which decides
 // everything; session_effects.go alone carries its effects out. The directory finds the session actor of a client
 // identifier. The router owns the subscription tree, the retained messages and the end of the log, and hands the log out
 // in its order.
@@ -20,7 +21,7 @@
 //	WebSocket server   Start             Shutdown (listener)      Accept                   -
 //	WebSocket request  WebSocket server  its answer, or timeouts  its socket               -
 //	closing handshake  connection        the client's, or 2 s     its socket               -
-//	reader             listener          end of its socket        Read, inbound bound      its read buffer
+//	reader             listener          end of its socket        Read, inbound bound      the buffer lent to it
 //	log tail           Start             Shutdown (ctx)           the log                  order of hand-over, via router
 //	timer wheel        Start             Shutdown                 its ticker               the timers
 //	journal turns      Start             Shutdown                 its ticker, requests     the budget of lazy journal writes
@@ -43,6 +44,7 @@
 //	messages a share has taken      256 or 4 MiB: nothing is taken while they wait for room
 //	those for some members only     64 or 4 MiB: others are handed what is behind them up to there
 //	queues of shares to be made     16 are made, looked through or removed at a time: the others wait for their turn
+//	sessions that rest in memory    32,768: those that rested longest are read from storage when they are wanted
 //	sessions waiting to be parked   sessions.max_parked_consumers: the one parked first goes without queue
 //	actors that wait for a worker   as many as there are actors
 //	CONNECTs of one client          50 a second after 500: refused (0x9F), before its session notices

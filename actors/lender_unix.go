@@ -57,7 +57,7 @@ func (l *lender) read() (buffer *[]byte, n int, err error) {
 func (l *lender) tryRead(fd uintptr) bool {
 	b := lentBuffers.Get().(*[]byte)
 	n, err := syscall.Read(int(fd), *b)
-	for err == syscall.EINTR { //nolint:errorlint // an errno as it is
+	for err == syscall.EINTR {
 		n, err = syscall.Read(int(fd), *b)
 	}
 	switch {
@@ -66,7 +66,7 @@ func (l *lender) tryRead(fd uintptr) bool {
 		return true
 	case err == nil:
 		l.err = io.EOF
-	case err == syscall.EAGAIN: //nolint:errorlint // an errno as it is
+	case err == syscall.EAGAIN:
 	default:
 		l.err = os.NewSyscallError("read", err)
 	}

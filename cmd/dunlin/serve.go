@@ -74,6 +74,7 @@ func serve(ctx context.Context, c Config, start starter, stdout, stderr io.Write
 		}
 		return err
 	}
+	go keepMemory(running)
 	at := b.Addresses()
 	log.Info("dunlin ready", "mqtt", at.MQTT, "ws", at.WebSocket, "nats", at.NATS, "data", dataDir)
 	_, _ = fmt.Fprintf(stdout, "dunlin ready: mqtt %s, ws %s, nats %s, data %s\n", at.MQTT, at.WebSocket, at.NATS, dataDir)
