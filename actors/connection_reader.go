@@ -28,9 +28,21 @@ var lentBuffers = sync.Pool{New: func() any { b := make([]byte, busyReadBuffer);
 
 // read is the connection's reader: it decodes what comes and hands it to the session in batches, one for each read, until
 // the connection ends. Started by the listener; ends with the socket.
-func (c *connection) read() {
-	r := newPacketReader(c)
+func (c *connection) read() { newPacketReader(c).work() }
+
+// work reads, and has another goroutine read on when run wants that.
+func (r *packetReader) work() {
 	err := r.run()
+	if errors.Is(err, errRenewed) {
+		go r.work()
+		return
+	}
+	r.end(err)
+}
+
+// end ends the connection behind what was read.
+func (r *packetReader) end(err error) {
+	c := r.connection
 	var fault *mqttcodec.ProtocolError
 	if c.session.Load() == nil && r.handshake != nil && errors.As(err, &fault) {
 		err = r.handshake.refuse(err)
@@ -77,6 +89,9 @@ type packetReader struct {
 	full    bool
 	aliases inboundAliases
 	opened  time.Time
+	// reads counts up to settledReads; last is when the last one was.
+	reads int
+	last  time.Time
 	// handshake is what stands between CONNECT and the session, nil before and behind it.
 	handshake *handshake
 }
@@ -124,6 +139,7 @@ func (r *packetReader) keep() {
 	}
 }
 
+// run reads until the connection ends, or until another goroutine should read on: errRenewed.
 func (r *packetReader) run() error {
 	for {
 		n, err := r.read()
@@ -142,7 +158,33 @@ func (r *packetReader) run() error {
 		if !r.connection.inflow.wait() {
 			return io.EOF
 		}
+		if r.renews() {
+			return errRenewed
+		}
 	}
+}
+
+const (
+	// settledReads is how many reads a new connection is taken for one that will be silent.
+	settledReads = 4
+	// rareReads is how far apart the reads of a silent connection are.
+	rareReads = time.Second
+)
+
+// renews reports whether it is another goroutine that waits for more. What was read has made the stack grow, to several
+// times what waiting takes, and it would stay so: a connection that is mostly silent waits on a new one.
+func (r *packetReader) renews() bool {
+	if r.lender == nil || r.filled > 0 {
+		return false
+	}
+	now := time.Now()
+	rare := now.Sub(r.last) >= rareReads
+	r.last = now
+	if r.reads < settledReads {
+		r.reads++
+		return true
+	}
+	return rare
 }
 
 // take hands on the complete packets in the buffer. A fault behind them is returned once they are handed on.
@@ -387,4 +429,5 @@ var (
 	errNotConnect    error = &mqttcodec.ProtocolError{Reason: mqttcodec.ProtocolErrorReason, Clause: "MQTT-3.1.0-1", Detail: "first packet is not CONNECT"}
 	errSecondConnect error = &mqttcodec.ProtocolError{Reason: mqttcodec.ProtocolErrorReason, Clause: "MQTT-3.1.0-2", Detail: "second CONNECT"}
 	errRefused             = errors.New("connection refused")
+	errRenewed             = errors.New("another goroutine reads on")
 )

@@ -21,7 +21,8 @@
 //	WebSocket server   Start             Shutdown (listener)      Accept                   -
 //	WebSocket request  WebSocket server  its answer, or timeouts  its socket               -
 //	closing handshake  connection        the client's, or 2 s     its socket               -
-//	reader             listener          end of its socket        Read, inbound bound      the buffer lent to it
+//	reader             listener, or the  end of its socket        Read, inbound bound      the buffer lent to it
+//	                   one before it
 //	log tail           Start             Shutdown (ctx)           the log                  order of hand-over, via router
 //	timer wheel        Start             Shutdown                 its ticker               the timers
 //	journal turns      Start             Shutdown                 its ticker, requests     the budget of lazy journal writes
