@@ -14,9 +14,11 @@ import (
 const (
 	// memoryLook is how often it is looked whether the node is quiet.
 	memoryLook = time.Second
-	// quietAllocation is how much a quiet node allocates in that time, at most.
-	quietAllocation = 2 << 20
-	// worthReleasing is how much must have been allocated since memory was given back last.
+	// quietAllocation is how much a quiet node allocates in that time, at most: what it does in the background, as making the
+	// queues of sessions that went offline, goes on.
+	quietAllocation = 16 << 20
+	// worthReleasing is how much must have been allocated since memory was given back last; half of what is live, if that is
+	// more: so the heap is looked through at most about twice as often as at the runtime's own pace.
 	worthReleasing = 32 << 20
 	// releaseEvery is the least time between two releases: each looks through the whole heap.
 	releaseEvery = 5 * time.Second
@@ -29,11 +31,11 @@ type memoryKeeper struct {
 	released             time.Time
 }
 
-// look takes note of how much was allocated up to now, and reports whether memory is to be given back.
-func (k *memoryKeeper) look(now time.Time, allocated uint64) bool {
+// look takes note of how much was allocated up to now and how much of it is live, and reports whether memory is to be given back.
+func (k *memoryKeeper) look(now time.Time, allocated, live uint64) bool {
 	quiet := allocated-k.allocated <= quietAllocation
 	k.allocated = allocated
-	if !quiet || allocated-k.atRelease < worthReleasing || now.Sub(k.released) < releaseEvery {
+	if !quiet || allocated-k.atRelease < max(worthReleasing, live/2) || now.Sub(k.released) < releaseEvery {
 		return false
 	}
 	k.atRelease, k.released = allocated, now
@@ -44,7 +46,7 @@ func (k *memoryKeeper) look(now time.Time, allocated uint64) bool {
 func keepMemory(ctx context.Context) {
 	tick := time.NewTicker(memoryLook)
 	defer tick.Stop()
-	sample := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
+	sample := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}, {Name: "/gc/heap/live:bytes"}}
 	var k memoryKeeper
 	for {
 		select {
@@ -52,7 +54,7 @@ func keepMemory(ctx context.Context) {
 			return
 		case now := <-tick.C:
 			metrics.Read(sample)
-			if k.look(now, sample[0].Value.Uint64()) {
+			if k.look(now, sample[0].Value.Uint64(), sample[1].Value.Uint64()) {
 				debug.FreeOSMemory()
 			}
 		}
