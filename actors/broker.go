@@ -53,6 +53,7 @@ type Broker struct {
 	parking   *parking
 	resting   *resting
 	shares    *shares
+	catchUp   *catchUp
 	recovered recovered
 
 	listeners   listeners
@@ -125,11 +126,13 @@ func start(ctx context.Context, cfg Config, storage Storage, log *slog.Logger, o
 	b.router.replaced = func() {
 		b.fail(errors.New("the log was made anew under the running broker; a start finds the sessions' places in the new one"))
 	}
+	b.catchUp = newCatchUp(b.router, storage.Log, log)
 	b.enter(found)
 	if err := b.shares.removeOrphans(ctx); err != nil {
 		log.Warn("queues of shared subscriptions without subscribers not removed", "err", err)
 	}
 	b.task(func() { b.tail(b.router.Head().Sequence) })
+	b.task(func() { b.catchUp.run(b.running) })
 	b.task(func() { b.parking.run(b.running) })
 	b.task(func() { b.keepCheckpoint(found.checkpoints) })
 	b.task(b.reportDrops)

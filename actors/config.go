@@ -35,6 +35,9 @@ type Config struct {
 	OutboundBytes int
 	// RingBytes is how much of the end of the log is kept in memory for sessions that are a little behind.
 	RingBytes int
+	// SharedReadFrom is how many sessions, for each 100,000 messages that they are behind, make one read of the log for all of
+	// them cheaper than a durable queue for each. 0: it always is; less: it never is.
+	SharedReadFrom int
 	// MaxParkedQueues bounds the durable queues made for offline sessions; the most recent sessions have one.
 	MaxParkedQueues int
 	// ParkRate is how many queues are made a second.
@@ -59,6 +62,7 @@ func DefaultConfig(boot string) Config {
 		InboundBytes:    1 << 20,
 		OutboundBytes:   1 << 20,
 		RingBytes:       64 << 20,
+		SharedReadFrom:  70,
 		MaxParkedQueues: 1000,
 		ParkRate:        50,
 		MaxRetained:     1_000_000,

@@ -55,6 +55,14 @@ type queueFetched struct {
 	counted bool
 }
 
+// caughtUp: what the shared read of the log has found for a session. catch-up → session.
+type caughtUp struct {
+	laggard *laggard
+	fetched sessions.Fetched
+	// counted: Fetched.Queued is what waits.
+	counted bool
+}
+
 // resultsReady: results of writes wait in the session's result queue. storage → session.
 type resultsReady struct{}
 

@@ -468,26 +468,57 @@ func (r *router) leave(m *member) sessions.Position {
 	return r.head
 }
 
-// ringChunk is how many entries a session looks at in one step while it catches up from the ring.
-const ringChunk = 512
+// joinWithin is how close to the head a session has to be to look at the rest itself, and to join the live feed. One that is
+// further behind would be behind again at once if it looked at so much under the router's lock.
+const joinWithin = 1024
 
-// read takes the next entries after a position out of the ring. When no more than room are left up to the head, the session
-// joins the live feed in the same step: with more it would be behind again at once. ok is false when the ring does not reach
-// back that far.
-func (r *router) read(m *member, after uint64, room int, durable bool) (entries []sessions.Entry, upTo sessions.Position, live, ok bool) {
+// read takes the rest of the log after a position out of the ring, when that is not much: what wants holds for, at most max
+// messages. If that is all, the session joins the live feed in the same step. ok is false when too much is left.
+func (r *router) read(m *member, e sessions.Fetch, wants func(sessions.Entry) bool) (entries []sessions.Entry, upTo sessions.Position, live, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if e.After.Sequence < r.ring.after {
+		return nil, upTo, false, false
+	}
+	rest := r.ring.since(e.After.Sequence)
+	if len(rest) > joinWithin {
+		return nil, upTo, false, false
+	}
+	p := portion{max: e.Max}
+	for _, entry := range rest {
+		if !wants(entry) {
+			continue
+		}
+		if p.full {
+			return p.entries, p.entries[len(p.entries)-1].Position, false, true
+		}
+		p.add(entry)
+	}
+	r.joinLocked(m, e.Durable)
+	return p.entries, r.head, true, true
+}
+
+// reach is the sequence behind which the ring holds the log, and the head.
+func (r *router) reach() (after uint64, head sessions.Position) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.ring.after, r.head
+}
+
+// window appends the next part of the ring after a sequence to dst, at most so many entries: all there is up to a position. ok
+// is false when the ring does not reach back that far.
+func (r *router) window(after uint64, most int, dst []sessions.Entry) (entries []sessions.Entry, upTo, head sessions.Position, ok bool) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
 	if after < r.ring.after {
-		return nil, sessions.Position{Sequence: r.ring.after}, false, false
+		return dst, upTo, r.head, false
 	}
 	rest := r.ring.since(after)
-	if len(rest) > room {
-		entries = append(entries, rest[:min(len(rest), ringChunk)]...)
-		return entries, entries[len(entries)-1].Position, false, true
+	if len(rest) > most {
+		rest = rest[:most]
+		return append(dst, rest...), rest[most-1].Position, r.head, true
 	}
-	entries = append(entries, rest...)
-	r.joinLocked(m, durable)
-	return entries, r.head, true, true
+	return append(dst, rest...), r.head, r.head, true
 }
 
 // count is how many entries after a position are for a session, at most the ring's.

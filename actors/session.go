@@ -47,6 +47,12 @@ type sessionActor struct {
 	queue    sessions.Queue
 	queueAt  uint64
 	queueUse uint64
+	// waiting is how many messages waited in it at the last fetch, 0 when that is not known.
+	waiting uint64
+	// laggard is the session in the shared read of the log, nil while it does not take part.
+	laggard *laggard
+	// behind: it is counted among those that are further behind than the ring reaches.
+	behind bool
 	// walk is where the session reads retained messages that a SUBSCRIBE still has to bring, nil for nowhere.
 	walk *retainedWalk
 
@@ -186,6 +192,8 @@ func (a *sessionActor) handle(message any) {
 		}
 	case *queueFetched:
 		a.onQueueFetched(m)
+	case *caughtUp:
+		a.onCaughtUp(m)
 	case *sharesJoined:
 		a.onSharesJoined(m)
 	case *retrySubscribe:

@@ -76,6 +76,7 @@ func (a *sessionActor) perform(effect sessions.Effect) {
 			a.queuedHead = 0
 		}
 		a.giveQueueBack()
+		a.setBehind(false)
 		a.ref.post(sessions.Left{Position: at}) // behind what was handed over before
 	case sessions.Load:
 		a.loadMessages(e)

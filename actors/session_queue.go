@@ -6,12 +6,22 @@ import (
 	"dunlin/sessions"
 )
 
-// fetch gets the next entries for a session that catches up: out of memory while that reaches back far enough, otherwise
-// from the session's durable queue.
+// fetch gets the next entries for a session that catches up: from the ring, the log read together with others, or the
+// session's durable queue, whichever is nearest.
 func (a *sessionActor) fetch(e sessions.Fetch) {
-	head := a.broker.router.Head()
-	entries, upTo, live, ok := a.broker.router.read(a.member, e.After.Sequence, e.Max, e.Durable)
-	if ok {
+	if len(a.soon) > 0 { // its filters are about to change
+		a.ref.post(sessions.Fetched{Token: e.Token})
+		return
+	}
+	router := a.broker.router
+	ringAfter, head := router.reach()
+	if e.After.Sequence >= ringAfter {
+		a.setBehind(false)
+		entries, upTo, live, ok := router.read(a.member, e, a.session.Waits)
+		if !ok {
+			a.fetchShared(e, head)
+			return
+		}
 		in := sessions.Fetched{
 			Token: e.Token, Entries: entries, UpTo: upTo, Live: live, Head: head, Queued: a.countQueued(e.After.Sequence, head.Sequence),
 		}
@@ -23,11 +33,61 @@ func (a *sessionActor) fetch(e sessions.Fetch) {
 		}
 		return
 	}
-	if !e.Durable || len(a.session.QueuedFilters()) == 0 {
-		a.ref.post(sessions.Fetched{Token: e.Token, UpTo: upTo, Lost: upTo.Sequence - e.After.Sequence, Head: head})
+	filters := len(a.session.QueuedFilters())
+	if filters == 0 { // nothing was kept for it
+		a.ref.post(sessions.Fetched{
+			Token: e.Token, UpTo: sessions.Position{Sequence: ringAfter}, Lost: ringAfter - e.After.Sequence, Head: head,
+		})
 		return
 	}
-	a.fetchQueue(e, head)
+	a.setBehind(true)
+	policy := sourcePolicy{a.broker.cfg.SharedReadFrom}
+	if policy.shares(behindRing{
+		durable: e.Durable, filters: filters, distance: ringAfter - e.After.Sequence, queued: a.waiting,
+		sessions: int(a.broker.catchUp.behind.Load()),
+	}) {
+		a.fetchShared(e, head)
+	} else {
+		a.fetchQueue(e, head)
+	}
+}
+
+// setBehind counts the session among those that are further behind than the ring reaches.
+func (a *sessionActor) setBehind(behind bool) {
+	if behind != a.behind {
+		a.behind = behind
+		n := int64(1)
+		if !behind {
+			n = -1
+		}
+		a.broker.catchUp.behind.Add(n)
+	}
+}
+
+// fetchShared has the log read for the session, together with others.
+func (a *sessionActor) fetchShared(e sessions.Fetch, head sessions.Position) {
+	if a.laggard == nil {
+		a.laggard = &laggard{filters: a.session.Filters(), answer: func(m *caughtUp) { a.ref.post(m) }}
+	}
+	a.broker.catchUp.fetch(a.laggard, e, a.queueCounter(e.After.Sequence, head.Sequence).waits)
+}
+
+// onCaughtUp takes what the shared read has found. If the session's filters or its position have changed meanwhile, then
+// nothing was fetched.
+func (a *sessionActor) onCaughtUp(m *caughtUp) {
+	if m.laggard != a.laggard {
+		a.step(sessions.Fetched{Token: m.fetched.Token})
+		return
+	}
+	if m.counted {
+		a.noteQueued(m.fetched)
+	}
+	a.step(m.fetched)
+}
+
+// noteQueued remembers how many messages waited when they were counted.
+func (a *sessionActor) noteQueued(in sessions.Fetched) {
+	a.queued, a.queuedHead = min(in.Queued, uint64(a.broker.cfg.Sessions.MaxQueuedMessages)), in.Head.Sequence
 }
 
 // countQueued is how many entries of the ring wait for the session, if that may be more than the limit, else 0. Counting
@@ -47,7 +107,7 @@ func (a *sessionActor) mayExceed(limit, head uint64) bool {
 	return a.queuedHead == 0 || a.queued+head-a.queuedHead > limit
 }
 
-// queueCounter counts what waits in a session's durable queue, when that may be more than the limit. The queue knows how many
+// queueCounter counts what waits for a session before the ring, when that may be more than the limit. The queue knows how many
 // messages its filters match; those that are not for the session, or not queued, are found by looking at them.
 type queueCounter struct {
 	limit uint64
@@ -55,7 +115,7 @@ type queueCounter struct {
 	waits func(sessions.Entry) bool
 }
 
-// queueCounter is for a fetch of the durable queue. A queue may exceed its limit by an eighth before it is looked at again.
+// queueCounter is for a fetch of the durable queue, or of the log with others. A queue may exceed its limit by an eighth before it is looked at again.
 func (a *sessionActor) queueCounter(after, head uint64) queueCounter {
 	c := queueCounter{limit: uint64(a.broker.cfg.Sessions.MaxQueuedMessages)}
 	if c.limit > 0 && head-min(head, after) > c.limit && a.mayExceed(c.limit+c.limit/8, head) {
@@ -119,7 +179,10 @@ func (a *sessionActor) onQueueFetched(m *queueFetched) {
 		a.broker.log.Warn("durable queue could not be read; trying again", "client", a.clientID, "err", m.fetched.Err)
 	}
 	if m.counted {
-		a.queued, a.queuedHead = min(m.fetched.Queued, uint64(a.broker.cfg.Sessions.MaxQueuedMessages)), m.fetched.Head.Sequence
+		a.noteQueued(m.fetched)
+	}
+	if n := len(m.fetched.Entries); n > 0 {
+		a.waiting = m.fetched.Entries[n-1].QueuedAfter
 	}
 	a.queue, a.queueAt = m.queue, m.fetched.UpTo.Sequence
 	a.step(m.fetched)
@@ -133,8 +196,13 @@ func (a *sessionActor) dropQueue() {
 	}
 }
 
-// giveQueueBack closes the durable queue; the next fetch opens it where the session is then.
+// giveQueueBack ends every use of the durable queue and of the shared read; the next fetch begins where the session is then.
 func (a *sessionActor) giveQueueBack() {
 	a.queue = nil
 	a.queueUse++
+	a.waiting = 0
+	if a.laggard != nil {
+		a.broker.catchUp.forget(a.laggard)
+		a.laggard = nil
+	}
 }

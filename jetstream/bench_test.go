@@ -279,3 +279,25 @@ func benchmarkTake(b *testing.B, batch, topics, behind int) {
 	b.StopTimer()
 	b.ReportMetric(cpu/float64(b.N), "cpu-us/op")
 }
+
+func BenchmarkReader(b *testing.B) {
+	_, s := newStorage(b)
+	sink := newCountingSink(b.N)
+	messages := benchmarkMessage(false)
+	for i := range b.N {
+		s.Log().Append(messages[i%len(messages)], "", sink, 0)
+	}
+	sink.wait(b)
+	b.ReportAllocs()
+	measure(b, func() {
+		r := s.Log().Reader(0)
+		defer r.Close()
+		for seen := 0; seen < b.N; {
+			entries, err := r.Next(context.Background(), 1024)
+			if err != nil || len(entries) == 0 {
+				b.Fatal(seen, err)
+			}
+			seen += len(entries)
+		}
+	})
+}

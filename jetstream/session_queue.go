@@ -56,6 +56,8 @@ type Queue struct {
 	name     string
 	// subjects are its filters.
 	subjects []string
+	// temporary: the consumer is for one reader of the whole log.
+	temporary bool
 
 	// position is the log sequence up to which everything was fetched.
 	position uint64
@@ -74,6 +76,9 @@ func (u *Queue) open(ctx context.Context, after uint64) error {
 	// A reset of a consumer that went away meanwhile is not answered at all.
 	ctx, cancel := context.WithTimeout(ctx, q.config.AckTimeout)
 	defer cancel()
+	if u.temporary {
+		return u.openTemporary(ctx, after)
+	}
 	config := natsjs.ConsumerConfig{
 		Durable:        u.name,
 		Description:    "offline queue of an MQTT session",

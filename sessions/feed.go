@@ -91,8 +91,12 @@ func (s *Session) fetchMore(now time.Time, dst []Effect) []Effect {
 	}
 	s.fetch.token++
 	s.fetch.pending, s.fetch.smallRoom = true, false
-	return append(dst, Fetch{Token: s.fetch.token, After: s.looked, Max: 2 * s.receiveMaximum, Durable: s.expiry > 0})
+	return append(dst, Fetch{Token: s.fetch.token, After: s.looked, Max: s.fetchMax(), Durable: s.expiry > 0})
 }
+
+// fetchMax is how many messages are asked for at once: what the client can be sent, twice, and not less than what a live
+// session may hold for it.
+func (s *Session) fetchMax() int { return max(2*s.receiveMaximum, s.cfg.BacklogMessages) }
 
 // onFetched takes what Fetch or Join brought.
 func (s *Session) onFetched(now time.Time, in Fetched, dst []Effect) []Effect {

@@ -56,11 +56,23 @@ type Log interface {
 	Tail(ctx context.Context, after uint64, deliver func(batch []Entry)) error
 	// Scan hands the entries in (after, upTo] to visit, in order, and returns.
 	Scan(ctx context.Context, after, upTo uint64, visit func(Entry)) error
+	// Reader begins to read the log behind a sequence. Nothing happens before the first Next.
+	Reader(after uint64) LogReader
 	// Load reads single messages by sequence. Messages that are gone are left out of the result.
 	Load(ctx context.Context, sequences []uint64) ([]Entry, error)
 	// Resolve checks that a position still means what it meant: the log may have been cut, restored or made anew.
 	// If not it returns the position found by time, and moved = true.
 	Resolve(ctx context.Context, p Position) (now Position, moved bool, err error)
+}
+
+// LogReader reads the log in order, a window at a time. One goroutine at a time may use it.
+type LogReader interface {
+	// Next returns the next entries, at most max; gaps (trimmed messages) are passed over. None and no error proves that no
+	// entry up to the end of the log, as it was when Next was called, is left. After an error the next call goes on at the
+	// same place.
+	Next(ctx context.Context, max int) ([]Entry, error)
+	// Close lets go of it, and waits for nothing.
+	Close()
 }
 
 // Stored is what storage holds for one client identifier.

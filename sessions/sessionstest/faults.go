@@ -11,7 +11,7 @@ import (
 // Kind is a kind of operation.
 type Kind uint8
 
-// The kinds of operations. Read is every operation that stores nothing. Settle, Return and Renew of shared queues, which
+// The kinds of operations. ReadLog is a window of a LogReader, Read every other operation that stores nothing. Settle, Return and Renew of shared queues, which
 // nobody waits for, are lost when they fail.
 const (
 	Append Kind = iota
@@ -27,6 +27,7 @@ const (
 	Settle
 	Return
 	Renew
+	ReadLog
 	Read
 	kinds
 )

@@ -201,6 +201,37 @@ func (l *Log) Scan(ctx context.Context, after, upTo uint64, visit func(sessions.
 	return nil
 }
 
+// Reader implements sessions.Log.
+func (l *Log) Reader(after uint64) sessions.LogReader { return &logReader{l, after} }
+
+// logReader implements sessions.LogReader.
+type logReader struct {
+	log   *Log
+	after uint64
+}
+
+// Next implements sessions.LogReader.
+func (r *logReader) Next(ctx context.Context, most int) ([]sessions.Entry, error) {
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("%w: %w", sessions.ErrUnavailable, ctx.Err())
+	}
+	s := r.log.s
+	if err := s.read(Operation{Kind: ReadLog}); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	rest := s.log.entries[s.log.after(r.after):]
+	entries := append([]sessions.Entry(nil), rest[:min(len(rest), most)]...)
+	if n := len(entries); n > 0 {
+		r.after = entries[n-1].Sequence
+	}
+	return entries, nil
+}
+
+// Close implements sessions.LogReader.
+func (r *logReader) Close() {}
+
 // Load implements sessions.Log.
 func (l *Log) Load(ctx context.Context, sequences []uint64) ([]sessions.Entry, error) {
 	if err := l.read(ctx); err != nil {

@@ -1,0 +1,447 @@
+package actors
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"dunlin/sessions"
+)
+
+const (
+	// catchUpStep is how many entries of a window are looked at before others get their turn.
+	catchUpStep = 1024
+	// catchUpWindow is how much of what was read from storage stays in memory, for sessions that come back for more.
+	catchUpWindow = 32 << 20
+	// catchUpHeld bounds what is held for all sessions that still wait for the rest of their portion.
+	catchUpHeld = 64 << 20
+	// portionBytes is about how much a session is handed at once.
+	portionBytes = 64 << 10
+	// handOverAfter is how long a session waits for more once there is something for it.
+	handOverAfter = 100 * time.Millisecond
+	// maxPassedOver is how many steps may be taken for others while a session waits whose place the read has passed, and
+	// maxNearSteps in the ring while one waits for storage.
+	maxPassedOver, maxNearSteps = 256, 64
+	// catchUpIdle is how long nobody must wait until the window is let go of.
+	catchUpIdle = 2 * time.Second
+)
+
+// catchUp reads the log once for all sessions that are behind. It goes through the log in windows, from the lowest position
+// of those that wait on, matches each entry against the tree of their filters, and hands each session what is for it. A
+// session whose portion is full leaves, and comes back when its client has room again: what was read last stays in memory
+// for that. The end of the log comes from the router's ring, and before the rest: who is nearly there does not wait for
+// those who are far behind. All is done by one goroutine, which pauses between reads of storage while others are at work.
+//
+// It only reads: whatever happens to it, the sessions still know where they are.
+type catchUp struct {
+	router *router
+	source sessions.Log
+	log    *slog.Logger
+	// perStep, windowBytes and heldBytes are catchUpStep, catchUpWindow and catchUpHeld; a test says less.
+	perStep, windowBytes, heldBytes int
+	clock                           func() time.Time
+	// behind is how many sessions are further behind than the ring reaches.
+	behind atomic.Int64
+
+	// mu guards orders.
+	mu     sync.Mutex
+	orders []catchUpOrder // bounded: each session waits for the answer to its last one
+	wakeUp chan struct{}
+
+	// The rest is owned by the goroutine.
+	tree    sessions.FilterTree[*laggard]
+	waiting []*laggard
+	// held is the size of what the waiting have been given so far.
+	held int
+	// window is the end of what was read from storage, which is complete up to end.
+	window ring
+	end    sessions.Position
+	// reader reads on behind readAt; nil when there is none.
+	reader sessions.LogReader
+	readAt uint64
+	// passedOver counts the steps since somebody waits whose place is below the window, nearSteps those in the ring since
+	// storage was read.
+	passedOver, nearSteps int
+	// notBefore is when storage is read next: it is others' turn, or it has failed, so many times in a row.
+	notBefore time.Time
+	failures  int
+	// now is when the present step began.
+	now      time.Time
+	lastHead uint64
+	matches  []*laggard       // reused
+	near     []sessions.Entry // reused
+}
+
+// laggard is a session that catches up, as long as its filters are the same. Owned by the goroutine of catchUp once it was
+// handed over.
+type laggard struct {
+	filters []string
+	answer  func(*caughtUp)
+
+	known, waits bool
+	token        uint64
+	// at: everything up to there was looked at for it.
+	at uint64
+	portion
+	// upTo is up to where the portion is complete.
+	upTo sessions.Position
+	// since is when the portion got its first entry.
+	since time.Time
+	// counts says what counts towards the limit of its queue; nil when the queue need not be counted, which goes on to the end
+	// of the log.
+	counts  func(sessions.Entry) bool
+	counted uint64
+	stamped uint64
+}
+
+// portion is what a session is handed at once: up to max messages of about portionBytes.
+type portion struct {
+	entries []sessions.Entry
+	bytes   int
+	max     int
+	full    bool
+}
+
+func (p *portion) add(e sessions.Entry) (size int) {
+	size = entrySize(&e)
+	p.entries = append(p.entries, e)
+	p.bytes += size
+	p.full = len(p.entries) >= p.max || p.bytes >= portionBytes
+	return size
+}
+
+// catchUpOrder makes a session wait for what follows its position, or forgets it.
+type catchUpOrder struct {
+	laggard *laggard
+	forget  bool
+	fetch   sessions.Fetch
+	counts  func(sessions.Entry) bool
+}
+
+func newCatchUp(router *router, source sessions.Log, log *slog.Logger) *catchUp {
+	c := &catchUp{
+		router: router, source: source, log: log, wakeUp: make(chan struct{}, 1),
+		perStep: catchUpStep, windowBytes: catchUpWindow, heldBytes: catchUpHeld, clock: time.Now,
+	}
+	c.startAt(0)
+	return c
+}
+
+// fetch has the entries behind a position gathered for a session.
+func (c *catchUp) fetch(l *laggard, e sessions.Fetch, counts func(sessions.Entry) bool) {
+	c.order(catchUpOrder{laggard: l, fetch: e, counts: counts})
+}
+
+// forget ends what is done for a session. If it waits it is answered with nothing.
+func (c *catchUp) forget(l *laggard) { c.order(catchUpOrder{laggard: l, forget: true}) }
+
+func (c *catchUp) order(o catchUpOrder) {
+	c.mu.Lock()
+	c.orders = append(c.orders, o)
+	c.mu.Unlock()
+	select {
+	case c.wakeUp <- struct{}{}:
+	default:
+	}
+}
+
+// run works until ctx ends.
+func (c *catchUp) run(ctx context.Context) {
+	defer c.letGo()
+	timer := time.NewTimer(catchUpIdle)
+	defer timer.Stop()
+	for ctx.Err() == nil {
+		if c.step(ctx) {
+			continue
+		}
+		if len(c.waiting) == 0 {
+			timer.Reset(catchUpIdle)
+		} else {
+			timer.Reset(c.notBefore.Sub(c.now))
+		}
+		select {
+		case <-c.wakeUp:
+		case <-timer.C:
+			if len(c.waiting) == 0 {
+				c.letGo()
+				c.await(ctx)
+			}
+		case <-ctx.Done():
+		}
+	}
+}
+
+// step takes the orders that have come and does the next thing. It reports whether there was something to do.
+func (c *catchUp) step(ctx context.Context) bool {
+	c.obey()
+	c.now = c.clock()
+	if c.nearSteps < maxNearSteps && c.stepNear() {
+		c.nearSteps++
+		return true
+	}
+	c.nearSteps = 0
+	return !c.now.Before(c.notBefore) && c.stepFar(ctx) || c.stepNear()
+}
+
+// await waits for orders.
+func (c *catchUp) await(ctx context.Context) {
+	select {
+	case <-c.wakeUp:
+	case <-ctx.Done():
+	}
+}
+
+// letGo gives the window and the reader up.
+func (c *catchUp) letGo() {
+	c.closeReader()
+	c.startAt(0)
+}
+
+func (c *catchUp) closeReader() {
+	if c.reader != nil {
+		c.reader.Close()
+		c.reader = nil
+	}
+}
+
+// startAt empties the window and puts it behind a sequence.
+func (c *catchUp) startAt(sequence uint64) {
+	c.window = ring{after: sequence, maxBytes: c.windowBytes}
+	c.end = sessions.Position{Sequence: sequence}
+	c.passedOver = 0
+}
+
+// obey takes the orders that have come.
+func (c *catchUp) obey() {
+	c.mu.Lock()
+	orders := c.orders
+	c.orders = nil
+	c.mu.Unlock()
+	for _, o := range orders {
+		l := o.laggard
+		if o.forget {
+			c.drop(l)
+			continue
+		}
+		if !l.known {
+			l.known = true
+			for _, f := range l.filters {
+				c.tree.Add(f, l)
+			}
+		}
+		if !l.waits {
+			l.waits = true
+			c.waiting = append(c.waiting, l)
+		}
+		c.held -= l.bytes
+		l.token, l.at, l.upTo = o.fetch.Token, o.fetch.After.Sequence, o.fetch.After
+		l.portion = portion{max: o.fetch.Max}
+		l.counts, l.counted, l.stamped = o.counts, 0, 0
+	}
+}
+
+// drop forgets a session.
+func (c *catchUp) drop(l *laggard) {
+	if l.waits {
+		l.waits = false
+		c.held -= l.bytes
+		l.portion = portion{}
+		l.answer(&caughtUp{laggard: l, fetched: sessions.Fetched{Token: l.token}})
+		c.waiting = slices.DeleteFunc(c.waiting, func(other *laggard) bool { return other == l })
+	}
+	if l.known {
+		l.known = false
+		for _, f := range l.filters {
+			c.tree.Remove(f, l)
+		}
+	}
+}
+
+// stepNear looks at a part of the ring for those that wait there, from the lowest position of them on. It reports whether
+// there was somebody.
+func (c *catchUp) stepNear() bool {
+	after, _ := c.router.reach()
+	from, found := c.lowest(after, unfed)
+	if !found {
+		return false
+	}
+	entries, upTo, head, ok := c.router.window(from, c.perStep, c.near[:0])
+	c.near = entries
+	if ok { // else it has moved on meanwhile
+		upTo.Sequence = max(upTo.Sequence, from) // a durable queue may have been ahead of the ring
+		c.serve(entries, from, upTo, head)
+	}
+	clear(c.near)
+	return true
+}
+
+// lowest is the lowest position in [from, below) at which a session waits.
+func (c *catchUp) lowest(from, below uint64) (at uint64, found bool) {
+	at = below
+	for _, l := range c.waiting {
+		if l.at >= from && l.at < at {
+			at, found = l.at, true
+		}
+	}
+	return at, found
+}
+
+// stepFar looks at what lies before the ring for those that wait there: first for those in the window, then it reads on.
+// Those below the window wait until nobody needs it, but not for ever. It reports whether there was somebody.
+func (c *catchUp) stepFar(ctx context.Context) bool {
+	ringAfter, head := c.router.reach()
+	lowest, found := c.lowest(0, ringAfter)
+	if !found {
+		return false
+	}
+	if lowest < c.window.after {
+		c.passedOver++
+	}
+	from, inWindow := c.lowest(c.window.after, min(c.end.Sequence, ringAfter))
+	ahead, isAhead := c.lowest(c.end.Sequence, ringAfter)
+	switch {
+	case c.passedOver > maxPassedOver || !inWindow && !isAhead:
+		c.startAt(lowest)
+	case inWindow:
+		c.serveWindow(from, head)
+		return true
+	case ahead-c.end.Sequence > uint64(c.perStep):
+		c.startAt(ahead)
+	}
+	c.readOn(ctx)
+	return true
+}
+
+// serveWindow looks at a part of the window.
+func (c *catchUp) serveWindow(from uint64, head sessions.Position) {
+	entries, upTo := c.window.since(from), c.end
+	if len(entries) > c.perStep {
+		entries = entries[:c.perStep]
+		upTo = entries[c.perStep-1].Position
+	}
+	c.serve(entries, from, upTo, head)
+}
+
+// readOn reads the next entries from storage. A failure changes nothing: the same is read again after a while.
+func (c *catchUp) readOn(ctx context.Context) {
+	if c.reader == nil || c.readAt != c.end.Sequence {
+		c.closeReader()
+		c.reader, c.readAt = c.source.Reader(c.end.Sequence), c.end.Sequence
+	}
+	limited, cancel := context.WithTimeout(ctx, workTimeout)
+	entries, err := c.reader.Next(limited, c.perStep)
+	cancel()
+	if err != nil {
+		c.failed(ctx, err)
+		return
+	}
+	c.failures = 0
+	from := c.end.Sequence
+	ringAfter, head := c.router.reach()
+	if n := len(entries); n == 0 {
+		c.end = sessions.Position{Sequence: ringAfter} // what lies between is gone
+	} else {
+		c.readAt = entries[n-1].Sequence
+		if c.end = entries[n-1].Position; c.readAt > head.Sequence { // the ring will have it
+			n, _ = slices.BinarySearchFunc(entries, head.Sequence+1, func(e sessions.Entry, s uint64) int { return int(e.Sequence) - int(s) })
+			entries, c.end = entries[:n], head
+		}
+	}
+	for _, e := range entries {
+		c.window.append(e)
+	}
+	c.serve(entries, from, c.end, head)
+	c.yield(head.Sequence)
+}
+
+// yield leaves half of the time to others while they are at work: the log goes on.
+func (c *catchUp) yield(head uint64) {
+	if head != c.lastHead {
+		c.lastHead = head
+		now := c.clock()
+		c.notBefore = now.Add(now.Sub(c.now))
+	}
+}
+
+// failed puts the next attempt off.
+func (c *catchUp) failed(ctx context.Context, err error) {
+	c.closeReader()
+	c.failures++
+	c.notBefore = c.now.Add(min(time.Duration(c.failures)*50*time.Millisecond, time.Second))
+	if c.failures&(c.failures-1) == 0 && ctx.Err() == nil { // 1, 2, 4, 8 …: it may go on for long
+		c.log.Warn("log could not be read for sessions that are behind; trying again",
+			"after", c.end.Sequence, "sessions", len(c.waiting), "attempt", c.failures, "err", err)
+	}
+}
+
+// serve shows entries to those that wait at or behind from, and hands over what is complete. The entries are all there are
+// in (from, upTo].
+func (c *catchUp) serve(entries []sessions.Entry, from uint64, upTo, head sessions.Position) {
+	for i := range entries {
+		e := &entries[i]
+		if e.Message == nil {
+			continue
+		}
+		c.matches = c.tree.MatchAppend(e.Message.Topic, c.matches[:0])
+		for _, l := range c.matches {
+			if l.waits && l.at >= from && l.at < e.Sequence && l.stamped != e.Sequence {
+				l.stamped = e.Sequence
+				c.give(l, e)
+			}
+		}
+	}
+	rest := c.waiting[:0]
+	for _, l := range c.waiting {
+		if l.at >= from && l.at <= upTo.Sequence && c.advance(l, upTo, head) {
+			continue
+		}
+		rest = append(rest, l)
+	}
+	clear(c.waiting[len(rest):])
+	c.waiting = rest
+}
+
+// give adds an entry to a session's portion, or only counts it.
+func (c *catchUp) give(l *laggard, e *sessions.Entry) {
+	if l.counts != nil && l.counts(*e) {
+		l.counted++
+	}
+	if l.full {
+		return
+	}
+	if len(l.entries) == 0 {
+		l.since = c.now
+	} else if c.held >= c.heldBytes {
+		l.full = true
+		return
+	}
+	c.held += l.add(*e)
+	l.upTo = e.Position
+}
+
+// advance notes that a session has seen everything up to a position, and hands its portion over when nothing more has to
+// come. It reports whether it did.
+func (c *catchUp) advance(l *laggard, upTo, head sessions.Position) bool {
+	l.at = upTo.Sequence
+	if !l.full {
+		l.upTo = upTo
+	}
+	switch atEnd := upTo.Sequence >= head.Sequence; {
+	case atEnd:
+	case l.counts != nil:
+		return false
+	case !l.full && (len(l.entries) == 0 || c.now.Sub(l.since) < handOverAfter):
+		return false
+	}
+	l.waits = false
+	c.held -= l.bytes
+	answer := &caughtUp{laggard: l, counted: l.counts != nil, fetched: sessions.Fetched{
+		Token: l.token, Entries: l.entries, UpTo: l.upTo, Queued: l.counted, Head: head,
+	}}
+	l.portion, l.counts = portion{}, nil
+	l.answer(answer)
+	return true
+}
