@@ -164,11 +164,19 @@ func (s *inboxes) exchange(ctx context.Context, in *inbox, timeout time.Duration
 	defer timer.Stop()
 	for {
 		select {
+		case m := <-in.answers: // most have come together
+			if visit(m) {
+				return nil
+			}
+			continue
+		default:
+		}
+		timer.Reset(timeout)
+		select {
 		case m := <-in.answers:
 			if visit(m) {
 				return nil
 			}
-			timer.Reset(timeout)
 		case <-lost:
 			return fmt.Errorf("%w: connection lost", sessions.ErrUnavailable)
 		case <-timer.C:

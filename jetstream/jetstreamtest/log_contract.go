@@ -26,6 +26,7 @@ func LogContract(t *testing.T, open func(testing.TB) sessions.Log) {
 		{"TooLongTopicIsRejected", testTooLong},
 		{"TailStartsAfterASequence", testTailAfter},
 		{"ScanIsBounded", testScan},
+		{"ReaderGoesOnWhereItWas", testReader},
 		{"LoadLeavesOutWhatIsGone", testLoad},
 		{"PositionHolds", testPositionHolds},
 	} {
@@ -318,4 +319,57 @@ func testPositionHolds(t *testing.T, log sessions.Log) {
 			t.Errorf("%+v became %+v %v, %v; want %d", p, now, moved, err, want)
 		}
 	}
+}
+
+func testReader(t *testing.T, log sessions.Log) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	const first = 1500 // more than one request brings
+	var messages []*sessions.Message
+	for i := range first {
+		messages = append(messages, Message("a/b", fmt.Sprint(i+1)))
+	}
+	Append(t, log, messages...)
+	for _, after := range []uint64{0, 1, 700, first - 1, first} {
+		r := log.Reader(after)
+		next := after + 1
+		read := func(most int) (n int) {
+			t.Helper()
+			entries, err := r.Next(ctx, most)
+			if err != nil || len(entries) > most {
+				t.Fatalf("%d entries of %d, %v", len(entries), most, err)
+			}
+			for _, e := range entries {
+				if e.Sequence != next || string(e.Message.Payload) != fmt.Sprint(next) || e.Message.Topic != "a/b" || e.Time.IsZero() {
+					t.Fatalf("after %d: got %+v, want %d", after, e, next)
+				}
+				next++
+			}
+			return len(entries)
+		}
+		last := LastSequence(t, log)
+		for most := 1; next <= last; most = most*3 + 1 {
+			if read(most) == 0 {
+				t.Fatalf("nothing after %d of %d", next-1, last)
+			}
+		}
+		if n := read(10); n != 0 {
+			t.Fatalf("%d entries behind the end", n)
+		}
+		Append(t, log, Message("a/b", fmt.Sprint(last+1))) // is found at once
+		if n := read(10); n != 1 {
+			t.Fatalf("%d entries, one came", n)
+		}
+		r.Close()
+	}
+}
+
+// LastSequence is the sequence of the last message of a log.
+func LastSequence(t testing.TB, log sessions.Log) uint64 {
+	t.Helper()
+	last, err := log.Last(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return last.Sequence
 }
