@@ -57,6 +57,7 @@ type SessionsConfig struct {
 	MaxExpiry          time.Duration // may be Never
 	DefaultExpiryV3    time.Duration // may be Never, and more than MaxExpiry
 	MaxQueuedMessages  int           // 0 means no limit
+	SharedReadFrom     int           // less than 0 means never
 	Overflow           string        // drop_oldest or drop_newest
 	QueueQoS0          bool
 	SendWindow         int

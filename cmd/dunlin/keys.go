@@ -121,6 +121,13 @@ var keys = []key{
 		bind:    func(c *Config) value { return intValue{to: &c.Sessions.SendWindow, min: 1, max: 256} },
 	},
 	{
+		name: "sessions.shared_read_from", preset: "70",
+		meaning: "sessions behind, for each 100,000 messages that they are behind, from which on the log is read once for all of them instead of a consumer for each; 0: always, -1: only for those that cannot have one",
+		bind: func(c *Config) value {
+			return intValue{to: &c.Sessions.SharedReadFrom, min: -1, max: 100_000}
+		},
+	},
+	{
 		name: "sessions.max_parked_consumers", preset: "1000",
 		meaning: "offline sessions whose queue NATS shows as a consumer, about 28 KiB of memory each; the queues of others are made when needed",
 		bind: func(c *Config) value {

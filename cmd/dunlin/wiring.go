@@ -131,6 +131,7 @@ func brokerConfig(c Config) actors.Config {
 	b.ConnectRate = c.Limits.ConnectRate
 	b.ConnectTimeout, b.WriteTimeout = c.Limits.ConnectTimeout, c.Limits.WriteTimeout
 	b.MaxParkedQueues = c.Sessions.MaxParkedConsumers
+	b.SharedReadFrom = c.Sessions.SharedReadFrom
 	b.MaxRetained = c.Limits.MaxRetained
 	b.MaxShares = c.Shares.MaxGroups
 	s := &b.Sessions
