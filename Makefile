@@ -72,6 +72,10 @@ flood: ## 10,000 idle clients, 1,000 that read nothing, and publishers as fast a
 scale: ## what messages cost beside much that is idle: connections, sessions, subscriptions, retained messages, a long log (minutes)
 	DUNLIN_SCALE=full go test -count=1 -timeout 60m -v ./test/scale
 
+.PHONY: mass-resume
+mass-resume: ## 1,000 and 10,000 sessions come back at once to a log of 1,000,000 messages: time, CPU, what others notice
+	DUNLIN_MASS_RESUME="1000 10000" go test -count=1 -timeout 30m -v -run TestAllSessionsComeBackAtOnce ./test/resume
+
 .PHONY: fmt
 fmt: ## format the source
 	$(TOOL) golangci-lint fmt
