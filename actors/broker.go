@@ -29,6 +29,9 @@ type Storage struct {
 const (
 	// maxWork bounds the storage calls that wait for an answer at the same time.
 	maxWork = 64
+	// maxQueueReads bounds the durable queues that are read at the same time, beside maxWork: more would be of no use to each
+	// other, and keep the server from others.
+	maxQueueReads = 8
 	// workTimeout is how long such a call may take.
 	workTimeout = 10 * time.Second
 )
@@ -60,7 +63,8 @@ type Broker struct {
 	webSockets  *http.Server // nil when there are none
 	connections connectionSet
 	serial      atomic.Uint64
-	slots       chan struct{}
+	// slots are for maxWork, queueSlots for maxQueueReads.
+	slots, queueSlots chan struct{}
 	// authentications are the clients that are being authenticated.
 	authentications chan struct{}
 	// settled is closed when the sessions of boots that died are settled.
@@ -95,9 +99,9 @@ func start(ctx context.Context, cfg Config, storage Storage, log *slog.Logger, o
 	b := &Broker{
 		cfg: cfg, storage: storage, log: log, workers: newWorkers(),
 		listeners: open,
-		slots:     make(chan struct{}, maxWork),
-		failed:    make(chan struct{}),
-		settled:   make(chan struct{}),
+		slots:     make(chan struct{}, maxWork), queueSlots: make(chan struct{}, maxQueueReads),
+		failed:  make(chan struct{}),
+		settled: make(chan struct{}),
 
 		authentications: make(chan struct{}, maxAuthentications),
 	}
@@ -232,11 +236,14 @@ func (b *Broker) begin() bool {
 }
 
 // work runs a storage call that waits for its answer, outside of any actor. At most maxWork run; the others wait.
-func (b *Broker) work(f func(ctx context.Context)) {
+func (b *Broker) work(f func(ctx context.Context)) { b.workIn(b.slots, f) }
+
+// workIn is work in one of other slots.
+func (b *Broker) workIn(slots chan struct{}, f func(ctx context.Context)) {
 	b.task(func() {
 		select {
-		case b.slots <- struct{}{}:
-			defer func() { <-b.slots }()
+		case slots <- struct{}{}:
+			defer func() { <-slots }()
 		case <-b.running.Done():
 		}
 		ctx, cancel := context.WithTimeout(b.running, workTimeout)

@@ -26,13 +26,14 @@
 //	log tail           Start             Shutdown (ctx)           the log                  order of hand-over, via router
 //	timer wheel        Start             Shutdown                 its ticker               the timers
 //	journal turns      Start             Shutdown                 its ticker, requests     the budget of lazy journal writes
+//	catching up        Start             Shutdown (ctx)           orders, the log, pauses  windows of the log, portions of sessions
 //	parking            Start             Shutdown (ctx)           rate limit, storage      durable queues of offline sessions
 //	checkpoint         Start             Shutdown (ctx)           its ticker, storage      checkpoints of this and earlier boots
 //	settling           Start             all settled, Shutdown    its ticker               sessions of boots that died
 //	share              its first         its last subscriber,     its queue, wake, ticks   what its queue has given it
 //	                   subscriber        Shutdown (ctx)
 //	drop report        Start             Shutdown (ctx)           its ticker               -
-//	storage work       session, parking  its answer, or 10 s      storage                  one call each, 64 at a time
+//	storage work       session, parking  its answer, or 10 s      storage                  one call each, 64 at a time, and 8 of queues
 //	AUTH step          session           connect timeout          the method               one exchange for that step
 //
 // Queues and their overflow policies:
@@ -41,7 +42,9 @@
 //	unsent bytes of a connection    1 MiB: QoS 0 is dropped (slow_consumer), QoS 1 and 2 stay in the log
 //	hand-overs to a session         4,096 messages or 8 MiB: its live feed stops, QoS 0 is dropped
 //	backlog of a live session       256 messages or 256 KiB: dropped from memory, it catches up from the log
-//	end of the log in memory        64 MiB: the oldest go; who is behind reads its durable queue
+//	end of the log in memory        64 MiB: the oldest go; who is behind reads the log or its durable queue
+//	what was read for those behind  32 MiB: the oldest go, and are read again for whom they are missing
+//	portions of those behind        256 messages or 64 KiB each: the session comes again; 64 MiB together: one message each
 //	messages a share has taken      256 or 4 MiB: nothing is taken while they wait for room
 //	those for some members only     64 or 4 MiB: others are handed what is behind them up to there
 //	queues of shares to be made     16 are made, looked through or removed at a time: the others wait for their turn

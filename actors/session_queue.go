@@ -41,14 +41,21 @@ func (a *sessionActor) fetch(e sessions.Fetch) {
 		return
 	}
 	a.setBehind(true)
-	policy := sourcePolicy{a.broker.cfg.SharedReadFrom}
-	if policy.shares(behindRing{
-		durable: e.Durable, filters: filters, distance: ringAfter - e.After.Sequence, queued: a.waiting,
-		sessions: int(a.broker.catchUp.behind.Load()),
-	}) {
+	cheaper := a.sharedReadIsCheaper(behindRing{durable: e.Durable, filters: filters, distance: ringAfter - e.After.Sequence, queued: a.waiting})
+	if cheaper() {
 		a.fetchShared(e, head)
 	} else {
-		a.fetchQueue(e, head)
+		a.fetchQueue(e, head, cheaper)
+	}
+}
+
+// sharedReadIsCheaper is what the policy says, as many sessions as are behind at that moment. Safe for concurrent use.
+func (a *sessionActor) sharedReadIsCheaper(s behindRing) func() bool {
+	policy, behind := sourcePolicy{a.broker.cfg.SharedReadFrom}, &a.broker.catchUp.behind
+	return func() bool {
+		s := s
+		s.sessions = int(max(behind.Load(), 1))
+		return policy.shares(s)
 	}
 }
 
@@ -138,15 +145,20 @@ func (c queueCounter) count(ctx context.Context, queue sessions.Queue, fetched [
 	return n, true, err
 }
 
-// fetchQueue reads the session's durable queue, on a goroutine of its own.
-func (a *sessionActor) fetchQueue(e sessions.Fetch, head sessions.Position) {
+// fetchQueue reads the session's durable queue, on a goroutine of its own. When so many sessions have come meanwhile that the
+// shared read is cheaper, it fetches nothing, and the session asks again.
+func (a *sessionActor) fetchQueue(e sessions.Fetch, head sessions.Position, sharedReadIsCheaper func() bool) {
 	queue, filters, counter := a.queue, a.session.QueuedFilters(), a.queueCounter(e.After.Sequence, head.Sequence)
 	if a.queueAt != e.After.Sequence {
 		queue = nil // open it anew, where the session is
 	}
 	a.queue = nil // in use until the answer comes
 	use := a.queueUse
-	a.broker.work(func(ctx context.Context) {
+	a.broker.workIn(a.broker.queueSlots, func(ctx context.Context) {
+		if queue == nil && sharedReadIsCheaper() {
+			a.ref.post(sessions.Fetched{Token: e.Token})
+			return
+		}
 		m := &queueFetched{queue: queue, use: use, fetched: sessions.Fetched{Token: e.Token, UpTo: head, Head: head}}
 		var err error
 		a.broker.parking.take(a.clientID) // also from a worker of an earlier connection

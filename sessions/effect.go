@@ -173,7 +173,7 @@ const (
 	DropQueueFull    DropReason = "queue_full"       // sessions.max_queued_messages
 	DropExpired      DropReason = "expired"          // message expiry interval
 	DropTooLarge     DropReason = "packet_too_large" // the client's Maximum Packet Size
-	DropSlowConsumer DropReason = "slow_consumer"    // QoS 0, or a session without expiry, to a client that does not read
+	DropSlowConsumer DropReason = "slow_consumer"    // QoS 0, to a client that does not read
 	DropTrimmed      DropReason = "trimmed"          // gone from the log before it was delivered
 	DropNotStored    DropReason = "not_stored"       // QoS 0 (retained, or queued) that storage refused
 	DropRefused      DropReason = "refused"          // a topic that nobody may publish to

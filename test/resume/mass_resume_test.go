@@ -225,7 +225,7 @@ func (m massResume) publish(t *testing.T, b *harness.Broker) {
 			payload = fmt.Sprint(sent[of], padding)
 			sent[of]++
 		}
-		if _, err := js.PublishAsync(subject, []byte(payload)); err != nil {
+		if _, err := js.PublishAsync(subject, []byte(payload), natsjs.WithStallWait(time.Minute)); err != nil {
 			t.Fatal(err)
 		}
 	}
