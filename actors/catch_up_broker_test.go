@@ -268,3 +268,35 @@ func TestSessionChangesItsSource(t *testing.T) {
 		}
 	})
 }
+
+// Who was to read its durable queue when few were behind reads with the others when its turn comes and there are many.
+func TestPolicyIsAskedAgainWhenAQueuesTurnComes(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		storage := sessionstest.New()
+		b := startOnPipes(t, storage, "boot", func(cfg *Config) {
+			cfg.RingBytes = 2 * entryOverhead
+			cfg.SharedReadFrom = 5000 // 20 messages are worth a queue of one's own
+			cfg.MaxParkedQueues = 0
+		})
+		b.away("c", "a")
+		other := b.connected("other", clean)
+		want := numbered("m", 100)
+		other.publish1("a", want...)
+		for range maxQueueReads {
+			b.queueSlots <- struct{}{}
+		}
+		c := b.connected("c")
+		elapse(time.Minute)
+		if got := c.received(); len(got) > 0 {
+			t.Fatalf("got %+v before its turn", got[0])
+		}
+		b.catchUp.behind.Add(100)
+		for range maxQueueReads {
+			<-b.queueSlots
+		}
+		c.takeAll(want...)
+		if names := storage.QueueNames(); len(names) > 0 {
+			t.Errorf("durable queues of %v were opened", names)
+		}
+	})
+}

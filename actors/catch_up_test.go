@@ -114,7 +114,7 @@ func (p *pursuit) ask(r *runner) {
 	if r.counts = rapid.Bool().Draw(p.t, "counts"); r.counts {
 		counts = func(e sessions.Entry) bool { return p.matches(r, e) }
 	}
-	p.catchUp.fetch(r.laggard, r.fetch, counts)
+	p.fetch(r.laggard, r.fetch, counts)
 }
 
 // leave is a change of filters, or the end of a connection.
