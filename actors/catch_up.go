@@ -25,6 +25,8 @@ const (
 	// maxPassedOver is how many steps may be taken for others while a session waits whose place the read has passed, and
 	// maxNearSteps in the ring while one waits for storage.
 	maxPassedOver, maxNearSteps = 256, 64
+	// liveWork is about what it takes to store a message and to deliver it live.
+	liveWork = 20 * time.Microsecond
 	// catchUpIdle is how long nobody must wait until the window is let go of.
 	catchUpIdle = 2 * time.Second
 )
@@ -357,13 +359,12 @@ func (c *catchUp) readOn(ctx context.Context) {
 	c.yield(head.Sequence)
 }
 
-// yield leaves half of the time to others while they are at work: the log goes on.
+// yield leaves to others the time that the log's new messages take, up to half of it all.
 func (c *catchUp) yield(head uint64) {
-	if head != c.lastHead {
-		c.lastHead = head
-		now := c.clock()
-		c.notBefore = now.Add(now.Sub(c.now))
-	}
+	work := time.Duration(min(head-min(head, c.lastHead), catchUpStep)) * liveWork
+	c.lastHead = head
+	now := c.clock()
+	c.notBefore = now.Add(min(work, now.Sub(c.now)))
 }
 
 // failed puts the next attempt off.

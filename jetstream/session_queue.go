@@ -196,6 +196,9 @@ func (u *Queue) pull(ctx context.Context, batch int, wait time.Duration) ([]sess
 		request = fmt.Appendf(nil, `{"batch":%d,"no_wait":true}`, batch)
 	}
 	var entries []sessions.Entry
+	if u.temporary { // else there may be few
+		entries = make([]sessions.Entry, 0, batch)
+	}
 	var failure error
 	received, largest := 0, 1
 	err := u.queues.log.inboxes.request(ctx, "$JS.API.CONSUMER.MSG.NEXT."+u.queues.config.Names.Stream+"."+u.name, request,
