@@ -169,7 +169,7 @@ func TestConnectionEndsDuringSharedRead(t *testing.T) {
 		other.publish1("a", want...)
 		storage.Latency(func(o sessionstest.Operation) time.Duration {
 			if o.Kind == sessionstest.ReadLog {
-				return 2 * time.Second
+				return 5 * time.Second // longer than all that
 			}
 			return 0
 		})
