@@ -39,6 +39,21 @@ func countReads(s *sessionstest.Storage) (reads *int) {
 	return reads
 }
 
+// sourcesOf notes from where a session reads, "log" or "queue"; the reading of its documents counts as a queue, once.
+func sourcesOf(s *sessionstest.Storage, clientID string) *[]string {
+	sources := new([]string)
+	s.Intercept(func(o sessionstest.Operation) sessionstest.Outcome {
+		switch {
+		case o.Kind == sessionstest.ReadLog:
+			*sources = append(*sources, "log")
+		case o.Kind == sessionstest.Read && o.ClientID == clientID:
+			*sources = append(*sources, "queue")
+		}
+		return sessionstest.Outcome{}
+	})
+	return sources
+}
+
 // Sessions that come back together are all served by one read of the log, and then are live. No durable queue is used.
 func TestManySessionsCatchUpByOneRead(t *testing.T) {
 	bubble(t, func(t *testing.T) {
@@ -93,6 +108,7 @@ func TestSessionWithoutExpiryCatchesUp(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		b := startOnPipes(t, sessionstest.New(), "boot", func(cfg *Config) {
 			cfg.RingBytes = 2 * entryOverhead
+			cfg.SharedReadFrom = -1
 			cfg.Sessions.BacklogMessages = 4
 		})
 		c, other := b.connected("c", clean, receiveMaximum(2)), b.connected("other", clean)
@@ -100,6 +116,9 @@ func TestSessionWithoutExpiryCatchesUp(t *testing.T) {
 		want := numbered("m", 50)
 		other.publish1("a", want...)
 		c.takeAll(want...)
+		if names := b.storage.QueueNames(); len(names) > 0 {
+			t.Errorf("durable queues of %v were opened", names)
+		}
 		other.publish1("a", "live")
 		c.takeAll("live")
 		if dropped := b.Stats().Drops(); len(dropped) > 0 {
@@ -252,19 +271,10 @@ func TestSessionChangesItsSource(t *testing.T) {
 			other.publish1("a", m)
 			other.publish1("b", "never", "never")
 		}
-		var sources []string
-		storage.Intercept(func(o sessionstest.Operation) sessionstest.Outcome {
-			switch {
-			case o.Kind == sessionstest.ReadLog:
-				sources = append(sources, "log")
-			case o.Kind == sessionstest.Read && o.ClientID == "c":
-				sources = append(sources, "queue") // or the session's documents, once
-			}
-			return sessionstest.Outcome{}
-		})
+		sources := sourcesOf(storage, "c")
 		b.connected("c", receiveMaximum(4)).takeAll(want...)
-		if first := slices.Index(sources, "log"); first < 3 {
-			t.Fatalf("it read from %v", sources)
+		if first := slices.Index(*sources, "log"); first != 3 { // documents, open, one fetch
+			t.Fatalf("it read from %v", *sources)
 		}
 	})
 }
@@ -279,24 +289,42 @@ func TestPolicyIsAskedAgainWhenAQueuesTurnComes(t *testing.T) {
 			cfg.MaxParkedQueues = 0
 		})
 		b.away("c", "a")
+		for i := range 10 {
+			b.away(fmt.Sprint("c", i), "a")
+		}
 		other := b.connected("other", clean)
 		want := numbered("m", 100)
 		other.publish1("a", want...)
 		for range maxQueueReads {
 			b.queueSlots <- struct{}{}
 		}
+		sources := sourcesOf(storage, "c")
 		c := b.connected("c")
 		elapse(time.Minute)
 		if got := c.received(); len(got) > 0 {
 			t.Fatalf("got %+v before its turn", got[0])
 		}
-		b.catchUp.behind.Add(100)
+		var others []*testClient
+		for i := range 10 {
+			others = append(others, b.connected(fmt.Sprint("c", i)))
+		}
+		synctest.Wait()
+		if n := b.catchUp.behind.Load(); n != 11 {
+			t.Fatalf("%d sessions count as behind", n)
+		}
 		for range maxQueueReads {
 			<-b.queueSlots
 		}
-		c.takeAll(want...)
-		if names := storage.QueueNames(); len(names) > 0 {
-			t.Errorf("durable queues of %v were opened", names)
+		for _, c := range append(others, c) {
+			c.takeAll(want...)
+		}
+		if documents := 1; slices.Index(*sources, "log") != documents {
+			t.Errorf("it read from %v", *sources)
+		}
+		others[0].close() // one that is behind no more
+		synctest.Wait()
+		if n := b.catchUp.behind.Load(); n != 0 {
+			t.Errorf("%d sessions count as behind", n)
 		}
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
@@ -124,7 +125,9 @@ func TestReaderSurvivesLossOfItsConsumer(t *testing.T) {
 
 // A reader that is closed leaves no consumer behind.
 func TestClosedReaderLeavesNoConsumer(t *testing.T) {
-	n, s := newStorage(t)
+	n, c := jetstreamtest.StartNATS(t), testConfig()
+	c.Heartbeat = time.Minute // it would end itself long after the test
+	s := openStorage(t, n, c)
 	ctx := testContext(t)
 	jetstreamtest.Append(t, s.Log(), jetstreamtest.Message("a", "1"))
 	stream, err := newJS(t, n.Conn).Stream(ctx, "MQTT")
