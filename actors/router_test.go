@@ -323,7 +323,7 @@ func TestSessionThatIsBehindIsOverrun(t *testing.T) {
 			if !ok || len(entries) == 0 || entries[0].Sequence != looked+1 {
 				t.Fatalf("it reads %d entries after %d", len(entries), looked)
 			}
-			if len(entries) > catchUpStep || live && len(entries) > room {
+			if len(entries) > catchUpStep || joined && len(entries) > room {
 				t.Fatalf("it reads %d entries at once", len(entries))
 			}
 			looked, live = upTo.Sequence, joined
