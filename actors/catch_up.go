@@ -386,7 +386,7 @@ func (c *catchUp) serve(entries []sessions.Entry, from uint64, upTo, head sessio
 		if e.Message == nil {
 			continue
 		}
-		c.matches = c.tree.MatchAppend(e.Message.Topic, c.matches[:0])
+		c.matches, _ = c.tree.MatchAppend(e.Message.Topic, c.matches[:0])
 		for _, l := range c.matches {
 			if l.waits && l.at >= from && l.at < e.Sequence && l.stamped != e.Sequence {
 				l.stamped = e.Sequence
