@@ -130,7 +130,7 @@ func start(ctx context.Context, cfg Config, storage Storage, log *slog.Logger, o
 	b.router.replaced = func() {
 		b.fail(errors.New("the log was made anew under the running broker; a start finds the sessions' places in the new one"))
 	}
-	b.catchUp = newCatchUp(b.router, storage.Log, log)
+	b.catchUp = newCatchUp(b.router, storage.Log, b.workers.crowded, log)
 	b.enter(found)
 	if err := b.shares.removeOrphans(ctx); err != nil {
 		log.Warn("queues of shared subscriptions without subscribers not removed", "err", err)

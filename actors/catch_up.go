@@ -27,6 +27,10 @@ const (
 	maxPassedOver, maxNearSteps = 256, 64
 	// liveWork is about what it takes to store a message and to deliver it live.
 	liveWork = 20 * time.Microsecond
+	// handOverAtOnce is how many sessions are handed their portions before others get their turn; while many actors wait,
+	// handOverCrowded, each crowdedPause.
+	handOverAtOnce, handOverCrowded = 64, 4
+	crowdedPause                    = time.Millisecond
 	// catchUpIdle is how long nobody must wait until the window is let go of.
 	catchUpIdle = 2 * time.Second
 )
@@ -41,7 +45,9 @@ const (
 type catchUp struct {
 	router *router
 	source sessions.Log
-	log    *slog.Logger
+	// crowded: many actors wait for their turn.
+	crowded func() bool
+	log     *slog.Logger
 	// perStep, windowBytes and heldBytes are catchUpStep, catchUpWindow and catchUpHeld; a test says less.
 	perStep, windowBytes, heldBytes int
 	clock                           func() time.Time
@@ -56,7 +62,9 @@ type catchUp struct {
 	// The rest is owned by the goroutine.
 	tree    sessions.FilterTree[*laggard]
 	waiting []*laggard
-	// held is the size of what the waiting have been given so far.
+	// done are the answers to be handed over next.
+	done []*caughtUp
+	// held is the size of what the waiting have been given so far, and of what is done.
 	held int
 	// window is the end of what was read from storage, which is complete up to end.
 	window ring
@@ -70,6 +78,8 @@ type catchUp struct {
 	// notBefore is when storage is read next: it is others' turn, or it has failed, so many times in a row.
 	notBefore time.Time
 	failures  int
+	// handBefore is when the next answers are handed over, after those that met a crowd.
+	handBefore time.Time
 	// now is when the present step began.
 	now      time.Time
 	lastHead uint64
@@ -123,9 +133,9 @@ type catchUpOrder struct {
 	counts  func(sessions.Entry) bool
 }
 
-func newCatchUp(router *router, source sessions.Log, log *slog.Logger) *catchUp {
+func newCatchUp(router *router, source sessions.Log, crowded func() bool, log *slog.Logger) *catchUp {
 	c := &catchUp{
-		router: router, source: source, log: log, wakeUp: make(chan struct{}, 1),
+		router: router, source: source, crowded: crowded, log: log, wakeUp: make(chan struct{}, 1),
 		perStep: catchUpStep, windowBytes: catchUpWindow, heldBytes: catchUpHeld, clock: time.Now,
 	}
 	c.startAt(0)
@@ -159,15 +169,18 @@ func (c *catchUp) run(ctx context.Context) {
 		if c.step(ctx) {
 			continue
 		}
-		if len(c.waiting) == 0 {
-			timer.Reset(catchUpIdle)
-		} else {
+		switch {
+		case len(c.done) > 0:
+			timer.Reset(c.handBefore.Sub(c.now))
+		case len(c.waiting) > 0:
 			timer.Reset(c.notBefore.Sub(c.now))
+		default:
+			timer.Reset(catchUpIdle)
 		}
 		select {
 		case <-c.wakeUp:
 		case <-timer.C:
-			if len(c.waiting) == 0 {
+			if len(c.done)+len(c.waiting) == 0 {
 				c.letGo()
 				c.await(ctx)
 			}
@@ -180,12 +193,37 @@ func (c *catchUp) run(ctx context.Context) {
 func (c *catchUp) step(ctx context.Context) bool {
 	c.obey()
 	c.now = c.clock()
+	if len(c.done) > 0 {
+		return c.handOver()
+	}
 	if c.nearSteps < maxNearSteps && c.stepNear() {
 		c.nearSteps++
 		return true
 	}
 	c.nearSteps = 0
 	return !c.now.Before(c.notBefore) && c.stepFar(ctx) || c.stepNear()
+}
+
+// handOver hands over some of what is done, nothing while it has to wait, and reports whether it did.
+func (c *catchUp) handOver() bool {
+	if c.now.Before(c.handBefore) {
+		return false
+	}
+	n := handOverAtOnce
+	if c.crowded() {
+		n = handOverCrowded // they must get there in the end
+		c.handBefore = c.now.Add(crowdedPause)
+	}
+	n = min(n, len(c.done))
+	for i, m := range c.done[:n] {
+		c.held -= m.held
+		m.laggard.answer(m)
+		c.done[i] = nil
+	}
+	if c.done = c.done[n:]; len(c.done) == 0 {
+		c.done = nil
+	}
+	return true
 }
 
 // await waits for orders.
@@ -378,7 +416,7 @@ func (c *catchUp) failed(ctx context.Context, err error) {
 	}
 }
 
-// serve shows entries to those that wait at or behind from, and hands over what is complete. The entries are all there are
+// serve shows entries to those that wait at or behind from. The entries are all there are
 // in (from, upTo].
 func (c *catchUp) serve(entries []sessions.Entry, from uint64, upTo, head sessions.Position) {
 	for i := range entries {
@@ -423,8 +461,8 @@ func (c *catchUp) give(l *laggard, e *sessions.Entry) {
 	l.upTo = e.Position
 }
 
-// advance notes that a session has seen everything up to a position, and hands its portion over when nothing more has to
-// come. It reports whether it did.
+// advance notes that a session has seen everything up to a position. When nothing more has to come its portion is done; it
+// reports whether it is.
 func (c *catchUp) advance(l *laggard, upTo, head sessions.Position) bool {
 	l.at = upTo.Sequence
 	if !l.full {
@@ -438,11 +476,9 @@ func (c *catchUp) advance(l *laggard, upTo, head sessions.Position) bool {
 		return false
 	}
 	l.waits = false
-	c.held -= l.bytes
-	answer := &caughtUp{laggard: l, counted: l.counts != nil, fetched: sessions.Fetched{
+	c.done = append(c.done, &caughtUp{laggard: l, counted: l.counts != nil, held: l.bytes, fetched: sessions.Fetched{
 		Token: l.token, Entries: l.entries, UpTo: l.upTo, Queued: l.counted, Head: head,
-	}}
+	}})
 	l.portion, l.counts = portion{}, nil
-	l.answer(answer)
 	return true
 }

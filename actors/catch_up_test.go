@@ -25,13 +25,14 @@ type pursuit struct {
 	runners []*runner
 	trimmed uint64 // all below is gone
 	failing bool
+	crowd   bool
 	// owed are the sessions that wait for an answer.
 	owed map[*laggard]bool
 }
 
 // testCatchUp is a shared read whose clock goes on by a second with every look at it.
 func testCatchUp(r *router, s *sessionstest.Storage) *catchUp {
-	c := newCatchUp(r, s.Log(), slog.New(slog.DiscardHandler))
+	c := newCatchUp(r, s.Log(), func() bool { return false }, slog.New(slog.DiscardHandler))
 	now := retainedAt
 	c.clock = func() time.Time {
 		now = now.Add(time.Second)
@@ -56,7 +57,7 @@ type runner struct {
 func newPursuit(t *rapid.T) *pursuit {
 	r, s := testRouter(rapid.IntRange(0, 40).Draw(t, "ring") * (entryOverhead + 4))
 	p := &pursuit{t: t, storage: s, router: r, now: retainedAt, trimmed: 1, owed: map[*laggard]bool{}}
-	p.catchUp = newCatchUp(r, s.Log(), slog.New(slog.DiscardHandler))
+	p.catchUp = newCatchUp(r, s.Log(), func() bool { return p.crowd }, slog.New(slog.DiscardHandler))
 	p.clock = func() time.Time { return p.now }
 	p.perStep = rapid.IntRange(1, 10).Draw(t, "entries a step")
 	p.windowBytes = rapid.IntRange(1, 30).Draw(t, "window") * (entryOverhead + 4)
@@ -129,13 +130,13 @@ func (p *pursuit) leave(r *runner) {
 // take checks an answer against the log.
 func (p *pursuit) take(r *runner) {
 	m := r.answer
-	if m == nil || m.laggard != r.laggard {
+	if m == nil || m.laggard != r.laggard || m.fetched.Token != r.token { // the session takes no other either
 		return
 	}
 	r.answer, r.asked = nil, false
 	in := m.fetched
 	upTo := max(in.UpTo.Sequence, r.at)
-	if in.Token != r.token || in.Err != nil || in.Live {
+	if in.Err != nil || in.Live {
 		p.t.Fatalf("answer %+v", in)
 	}
 	if len(in.Entries) > r.fetch.Max {
@@ -181,10 +182,13 @@ func (p *pursuit) check() {
 		}
 		held += l.bytes
 	}
+	for _, m := range p.done {
+		held += m.held
+	}
 	if held != p.held {
 		p.t.Fatalf("%d bytes are held, %d are counted", held, p.held)
 	}
-	if most := p.heldBytes + len(p.runners)*(entryOverhead+4); held > most {
+	if most := p.heldBytes + (len(p.runners)+len(p.done))*(entryOverhead+4); held > most {
 		p.t.Fatalf("%d bytes are held, at most %d may be", held, most)
 	}
 	if p.window.bytes > p.windowBytes+entryOverhead+4 {
@@ -223,6 +227,7 @@ func TestSharedReadBringsEachSessionItsMessages(t *testing.T) {
 			"ask": func(*rapid.T) {
 				p.ask(some.Draw(t, "session")) // also when it is waiting, as one whose first answer nobody waits for any more
 			},
+			"crowd": func(*rapid.T) { p.crowd = !p.crowd },
 			"leave": func(*rapid.T) { p.leave(some.Draw(t, "session")) },
 			"take":  func(*rapid.T) { p.take(some.Draw(t, "session")) },
 			"step":  func(*rapid.T) { advance() },
@@ -251,7 +256,9 @@ func TestSharedReadBringsEachSessionItsMessages(t *testing.T) {
 		for _, r := range p.runners {
 			p.leave(r)
 		}
-		p.step(ctx)
+		for p.step(ctx) {
+			p.now = p.now.Add(time.Second)
+		}
 		if n := p.tree.Len(); n > 0 {
 			t.Fatalf("%d filters are left", n)
 		}
@@ -318,7 +325,7 @@ func TestSharedReadServesTheNearestFirst(t *testing.T) {
 		c.fetch(near, sessions.Fetch{After: sessions.Position{Sequence: 990}, Max: 1}, nil) // and again and again
 	}}
 	c.fetch(near, sessions.Fetch{After: sessions.Position{Sequence: 990}, Max: 1}, nil)
-	for range maxNearSteps + 1 {
+	for range 2 * (maxNearSteps + 1) { // each hands over in a step of its own
 		c.step(context.Background())
 	}
 	if len(order) == 0 || order[0] != "near" || !slices.Contains(order, "far") {
@@ -344,7 +351,7 @@ func TestSharedReadGoesBack(t *testing.T) {
 	served := false
 	passed := &laggard{filters: []string{"a"}, answer: func(*caughtUp) { served = true }}
 	c.fetch(passed, sessions.Fetch{Max: 1}, nil)
-	for range maxPassedOver + 2 {
+	for range 2 * (maxPassedOver + 2) {
 		c.step(context.Background())
 	}
 	if !served {
@@ -376,5 +383,29 @@ func TestSourceOfASessionThatIsBehind(t *testing.T) {
 		if got := (sourcePolicy{c.from}).shares(c.behind); got != c.shares {
 			t.Errorf("%s: shares is %v", c.name, got)
 		}
+	}
+}
+
+// Those who are done are handed their portions a few at a time while many actors wait for their turn, and all get them.
+func TestSharedReadHoldsBackInACrowd(t *testing.T) {
+	r, s := testRouter(1 << 20)
+	s.Log().Put(&sessions.Message{Topic: "a", QoS: 1})
+	r.deliver(s.Entries())
+	c := newCatchUp(r, s.Log(), func() bool { return true }, slog.New(slog.DiscardHandler))
+	now := retainedAt
+	c.clock = func() time.Time { return now }
+	const members = 20
+	answered := 0
+	for range members {
+		c.fetch(&laggard{filters: []string{"a"}, answer: func(*caughtUp) { answered++ }}, sessions.Fetch{Max: 1}, nil)
+	}
+	for pauses := 0; answered < members; pauses++ {
+		before := answered
+		for c.step(context.Background()) {
+		}
+		if n := answered - before; n != handOverCrowded {
+			t.Fatalf("%d were handed their portions at once", n)
+		}
+		now = now.Add(crowdedPause)
 	}
 }

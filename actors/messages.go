@@ -61,6 +61,8 @@ type caughtUp struct {
 	fetched sessions.Fetched
 	// counted: Fetched.Queued is what waits.
 	counted bool
+	// held is the size of the entries while it has not been handed over.
+	held int
 }
 
 // resultsReady: results of writes wait in the session's result queue. storage → session.

@@ -12,6 +12,8 @@ const (
 	// runningPerProcessor is how many actors run at the same time, for each processor. Others wait for their turn, in which
 	// more comes together for them.
 	runningPerProcessor = 4
+	// crowd is how many actors may wait until there are too many.
+	crowd = 64
 	// stuckAfter is how long nothing may move while actors wait: then the running ones are taken for blocked, and others run too.
 	stuckAfter = 10 * time.Millisecond
 )
@@ -84,6 +86,13 @@ func (w *workers) next() func() {
 		w.waiting, w.first = w.waiting[:0], 0
 	}
 	return f
+}
+
+// crowded reports whether so many actors wait that those who make more of them wait should hold back.
+func (w *workers) crowded() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.waiting)-w.first > crowd
 }
 
 // Throughput implements actor.Dispatcher.
