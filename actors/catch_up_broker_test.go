@@ -86,6 +86,7 @@ func TestManySessionsCatchUpByOneRead(t *testing.T) {
 		for i, c := range back {
 			c.takeAll(want[i]...)
 		}
+		synctest.Wait()
 		if *reads > 8 {
 			t.Errorf("%d windows were read for %d messages", *reads, each*(members+1))
 		}
@@ -273,6 +274,7 @@ func TestSessionChangesItsSource(t *testing.T) {
 		}
 		sources := sourcesOf(storage, "c")
 		b.connected("c", receiveMaximum(4)).takeAll(want...)
+		synctest.Wait()
 		if first := slices.Index(*sources, "log"); first != 3 { // documents, open, one fetch
 			t.Fatalf("it read from %v", *sources)
 		}
@@ -318,6 +320,7 @@ func TestPolicyIsAskedAgainWhenAQueuesTurnComes(t *testing.T) {
 		for _, c := range append(others, c) {
 			c.takeAll(want...)
 		}
+		synctest.Wait()
 		if queue := slices.DeleteFunc(*sources, func(s string) bool { return s == "log" }); len(queue) != 1 { // its documents
 			t.Errorf("it read from its queue %d times", len(queue)-1)
 		}
