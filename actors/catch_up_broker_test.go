@@ -275,7 +275,7 @@ func TestSessionChangesItsSource(t *testing.T) {
 		sources := sourcesOf(storage, "c")
 		b.connected("c", receiveMaximum(4)).takeAll(want...)
 		synctest.Wait()
-		if first := slices.Index(*sources, "log"); first != 3 { // documents, open, one fetch
+		if first := slices.Index(*sources, "log"); first != 2 { // open, one fetch
 			t.Fatalf("it read from %v", *sources)
 		}
 	})
@@ -321,8 +321,8 @@ func TestPolicyIsAskedAgainWhenAQueuesTurnComes(t *testing.T) {
 			c.takeAll(want...)
 		}
 		synctest.Wait()
-		if queue := slices.DeleteFunc(*sources, func(s string) bool { return s == "log" }); len(queue) != 1 { // its documents
-			t.Errorf("it read from its queue %d times", len(queue)-1)
+		if queue := slices.DeleteFunc(*sources, func(s string) bool { return s == "log" }); len(queue) > 0 {
+			t.Errorf("it read from its queue %d times", len(queue))
 		}
 		others[0].close() // one that is behind no more
 		synctest.Wait()
