@@ -27,6 +27,8 @@ type Config struct {
 	// MaxAge and MaxBytes bound the log; the oldest messages go first.
 	MaxAge   time.Duration
 	MaxBytes int64
+	// Durability is what an answered write survives. Fsync needs a server that has it too.
+	Durability Durability
 	// TombstoneTTL is how long deletion markers stay in the buckets and the journal.
 	TombstoneTTL time.Duration
 	// Window is how many writes of one publisher may be unanswered, WindowBytes how many bytes; the rest waits in order.
@@ -51,6 +53,7 @@ func DefaultConfig() Config {
 		},
 		MaxAge:       7 * 24 * time.Hour,
 		MaxBytes:     10 << 30,
+		Durability:   Process,
 		TombstoneTTL: time.Hour,
 		Window:       4096,
 		WindowBytes:  32 << 20,
@@ -71,6 +74,9 @@ func (c *Config) Validate() error {
 	}
 	if n.Subjects == n.JournalSubjects || n.Subjects == n.CheckpointSubjects || n.JournalSubjects == n.CheckpointSubjects {
 		return fmt.Errorf("log, journal and checkpoints share a subject space")
+	}
+	if err := c.Durability.validate(); err != nil {
+		return err
 	}
 	switch {
 	case c.MaxAge != 0 && c.MaxAge < time.Second:

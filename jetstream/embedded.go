@@ -30,7 +30,9 @@ type EmbeddedConfig struct {
 	Listen string
 	// MaxPayload is the largest message with its headers, in bytes: an MQTT packet, or a session record.
 	MaxPayload int32
-	// SyncInterval is how long a write may be in the page cache only: what a power loss can take.
+	// Durability decides whether a write is answered before or after its fsync.
+	Durability Durability
+	// SyncInterval is how long a write may be in the page cache only: with Process, what a power loss can take.
 	SyncInterval time.Duration
 	// StartTimeout bounds the recovery of the streams.
 	StartTimeout time.Duration
@@ -41,13 +43,16 @@ type EmbeddedConfig struct {
 func DefaultEmbeddedConfig(dataDir string) EmbeddedConfig {
 	return EmbeddedConfig{
 		DataDir: dataDir, ServerName: "dunlin", Listen: "127.0.0.1:4222",
-		MaxPayload: 8 << 20, SyncInterval: time.Second, StartTimeout: 5 * time.Minute,
+		MaxPayload: 8 << 20, Durability: Process, SyncInterval: time.Second, StartTimeout: 5 * time.Minute,
 		Logger: slog.New(slog.DiscardHandler),
 	}
 }
 
 // Validate reports the first setting that makes no sense.
 func (c *EmbeddedConfig) Validate() error {
+	if err := c.Durability.validate(); err != nil {
+		return err
+	}
 	switch {
 	case c.DataDir == "":
 		return errors.New("data directory is empty")
@@ -91,7 +96,7 @@ func StartEmbedded(c EmbeddedConfig) (*Embedded, error) {
 		return nil, fmt.Errorf("embedded NATS: %w", err)
 	}
 	options := &server.Options{
-		ServerName: c.ServerName, JetStream: true, StoreDir: c.DataDir, SyncInterval: c.SyncInterval,
+		ServerName: c.ServerName, JetStream: true, StoreDir: c.DataDir, SyncInterval: c.SyncInterval, SyncAlways: c.Durability == Fsync,
 		DontListen: c.Listen == ListenOff, NoSigs: true, MaxPayload: c.MaxPayload,
 		// The log's own limits and the disk decide, not a guess at start.
 		JetStreamMaxStore: 1 << 60,

@@ -21,7 +21,7 @@ type Log struct {
 	config    *Config
 	nc        *nats.Conn
 	js        natsjs.JetStream
-	publisher *publisher
+	publisher writer
 	inboxes   *inboxes
 	reader    streamReader
 	stats     *Stats

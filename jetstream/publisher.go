@@ -29,6 +29,15 @@ type write struct {
 // size is what a write counts for in the window.
 func (w *write) size() int { return len(w.subject) + len(w.data) + 128 }
 
+// settled is the write with its result, which came now.
+func (w *write) settled(r sessions.Result, sent, now time.Time) settled {
+	s := settled{to: w.to, result: r}
+	if w.message != nil && r.Err == nil && !r.Duplicate && now.Sub(sent) < sessions.TimeTolerance {
+		s.entry = sessions.Entry{Position: sessions.Position{Sequence: r.Sequence, Time: now.UTC().Round(0)}, Message: w.message, ID: w.id}
+	}
+	return s
+}
+
 // slot is one place in the window of unanswered writes.
 type slot struct {
 	write
@@ -266,11 +275,7 @@ func (p *publisher) settle(answers []*nats.Msg, done []settled) []settled {
 		sent := p.slots[i].sent
 		w := p.release(i)
 		result.Token = w.token
-		out := settled{to: w.to, result: result}
-		if w.message != nil && result.Err == nil && !result.Duplicate && now.Sub(sent) < sessions.TimeTolerance {
-			out.entry = sessions.Entry{Position: sessions.Position{Sequence: result.Sequence, Time: now.UTC().Round(0)}, Message: w.message, ID: w.id}
-		}
-		done = append(done, out)
+		done = append(done, w.settled(result, sent, now))
 	}
 	p.pump()
 	done = append(done, p.failed...)

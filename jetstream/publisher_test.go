@@ -13,10 +13,16 @@ import (
 )
 
 // startServer starts a server without a port and connects to it.
-func startServer(t *testing.T) (*Embedded, *nats.Conn) {
+func startServer(t testing.TB) (*Embedded, *nats.Conn) {
+	t.Helper()
+	return startServerWith(t, func(*EmbeddedConfig) {})
+}
+
+func startServerWith(t testing.TB, change func(*EmbeddedConfig)) (*Embedded, *nats.Conn) {
 	t.Helper()
 	c := DefaultEmbeddedConfig(t.TempDir())
 	c.Listen = ListenOff
+	change(&c)
 	e, err := StartEmbedded(c)
 	if err != nil {
 		t.Fatal(err)
@@ -110,12 +116,12 @@ func (c resultChan) next(t *testing.T) sessions.Result {
 	}
 }
 
-func newTestPublisher(t *testing.T, nc *nats.Conn, change func(*Config)) (*publisher, *Stats) {
+func newTestWriter(t *testing.T, nc *nats.Conn, change func(*Config)) (writer, *Stats) {
 	t.Helper()
 	c := DefaultConfig()
 	change(&c)
 	stats := new(Stats)
-	p, err := newPublisher(nc, &c, stats, func([]settled) {})
+	p, err := newWriter(nc, &c, stats, func([]settled) {})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -135,7 +141,7 @@ func TestWindowHoldsWritesBackInOrder(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			e, nc := startServer(t)
 			h := newHandStream(t, e)
-			p, _ := newTestPublisher(t, nc, change)
+			p, _ := newTestWriter(t, nc, change)
 			sink := make(resultChan, 10)
 			for i := range 10 {
 				p.publish(handWrite(i, sink))
@@ -163,10 +169,18 @@ func TestWindowHoldsWritesBackInOrder(t *testing.T) {
 }
 
 func TestLateAckAnswersNothing(t *testing.T) {
-	t.Parallel()
+	for _, d := range []Durability{Process, Fsync} {
+		t.Run(string(d), func(t *testing.T) {
+			t.Parallel()
+			testLateAck(t, d)
+		})
+	}
+}
+
+func testLateAck(t *testing.T, d Durability) {
 	e, nc := startServer(t)
 	h := newHandStream(t, e)
-	p, stats := newTestPublisher(t, nc, func(c *Config) { c.Window, c.AckTimeout = 1, 2*time.Second })
+	p, stats := newTestWriter(t, nc, func(c *Config) { c.Durability, c.Window, c.AckTimeout = d, 1, 2*time.Second })
 	sink := make(resultChan, 2)
 	p.publish(handWrite(1, sink))
 	p.publish(handWrite(2, sink))
@@ -188,7 +202,7 @@ func TestLateAckAnswersNothing(t *testing.T) {
 func TestConnectionLossFailsWhatIsUnanswered(t *testing.T) {
 	e, nc := startServer(t)
 	h := newHandStream(t, e)
-	p, stats := newTestPublisher(t, nc, func(c *Config) { c.AckTimeout = time.Hour })
+	p, stats := newTestWriter(t, nc, func(c *Config) { c.AckTimeout = time.Hour })
 	sink := make(resultChan, 3)
 	p.publish(handWrite(1, sink))
 	p.publish(handWrite(2, sink))

@@ -15,7 +15,7 @@ import (
 // attributes as headers. Safe for concurrent use.
 type RetainedStore struct {
 	config    *Config
-	publisher *publisher
+	publisher writer
 	reader    streamReader
 	stats     *Stats
 }

@@ -19,7 +19,7 @@ import (
 // is the stream sequence of that message. Safe for concurrent use.
 type Store struct {
 	config    *Config
-	publisher *publisher
+	publisher writer
 	records   streamReader
 	journals  streamReader
 	stats     *Stats

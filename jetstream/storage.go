@@ -17,7 +17,7 @@ type Storage struct {
 	retained *RetainedStore
 	stats    *Stats
 	// messages writes to the log, state to everything else.
-	messages, state *publisher
+	messages, state writer
 	inboxes         *inboxes
 }
 
@@ -38,11 +38,11 @@ func Open(ctx context.Context, nc *nats.Conn, c Config) (*Storage, error) {
 	in := newInboxes(nc, c.AckTimeout)
 	reader := func(stream string) streamReader { return streamReader{inboxes: in, stream: stream} }
 	log := &Log{config: &c, nc: nc, js: js, inboxes: in, reader: reader(c.Names.Stream), stats: stats, prefix: c.Names.Subjects + ".", own: newOwnEntries()}
-	if log.publisher, err = newPublisher(nc, &c, stats, log.appended); err != nil {
+	if log.publisher, err = newWriter(nc, &c, stats, log.appended); err != nil {
 		in.close()
 		return nil, err
 	}
-	state, err := newPublisher(nc, &c, stats, func([]settled) {})
+	state, err := newWriter(nc, &c, stats, func([]settled) {})
 	if err != nil {
 		log.publisher.close()
 		in.close()

@@ -103,7 +103,7 @@ func topology(c *Config) []natsjs.StreamConfig {
 	base := natsjs.StreamConfig{
 		Retention: natsjs.LimitsPolicy, Storage: natsjs.FileStorage, Discard: natsjs.DiscardOld, Replicas: 1,
 		MaxConsumers: maxConsumers, MaxMsgs: -1, MaxBytes: -1, MaxMsgsPerSubject: -1, MaxMsgSize: -1,
-		Duplicates: duplicateWindow, AllowDirect: true,
+		Duplicates: duplicateWindow, AllowDirect: true, AllowAtomicPublish: c.Durability == Fsync,
 	}
 	log := base
 	log.Name, log.Subjects, log.Metadata = n.Stream, []string{n.Subjects + ".>"}, metadata(kindLog, "")
@@ -152,6 +152,9 @@ func ensureStream(ctx context.Context, js natsjs.JetStream, want natsjs.StreamCo
 		if have.Duplicates < want.Duplicates {
 			return unsuitable(want.Name, "duplicate_window", have.Duplicates, want.Duplicates)
 		}
+		if want.AllowAtomicPublish && !have.AllowAtomicPublish {
+			return unsuitable(want.Name, "allow_atomic", false, true)
+		}
 		return nil
 	}
 	if have.Metadata[metadataKind] != want.Metadata[metadataKind] || have.Metadata[metadataFormat] != format {
@@ -161,14 +164,16 @@ func ensureStream(ctx context.Context, js natsjs.JetStream, want natsjs.StreamCo
 	return updateLimits(ctx, js, have, want)
 }
 
-// updateLimits sets the limits that the configuration names on a stream of ours, and nothing else.
+// updateLimits sets the limits that the configuration names on a stream of ours, lets it take batches if we need them, and
+// changes nothing else.
 func updateLimits(ctx context.Context, js natsjs.JetStream, have, want natsjs.StreamConfig) error {
 	if have.MaxAge == want.MaxAge && have.MaxBytes == want.MaxBytes && have.Duplicates == want.Duplicates &&
-		have.SubjectDeleteMarkerTTL == want.SubjectDeleteMarkerTTL {
+		have.SubjectDeleteMarkerTTL == want.SubjectDeleteMarkerTTL && (have.AllowAtomicPublish || !want.AllowAtomicPublish) {
 		return nil
 	}
 	have.MaxAge, have.MaxBytes, have.Duplicates = want.MaxAge, want.MaxBytes, want.Duplicates
 	have.SubjectDeleteMarkerTTL = want.SubjectDeleteMarkerTTL
+	have.AllowAtomicPublish = have.AllowAtomicPublish || want.AllowAtomicPublish
 	if _, err := js.UpdateStream(ctx, have); err != nil {
 		return fmt.Errorf("update limits of stream %s: %w", want.Name, clientErr(err))
 	}

@@ -71,6 +71,30 @@ func TestLimitsOfOurStreamsFollowTheConfiguration(t *testing.T) {
 	}
 }
 
+func TestOurStreamsTakeBatchesWhenTheyAreNeeded(t *testing.T) {
+	n := jetstreamtest.StartNATS(t)
+	ctx := testContext(t)
+	c := testConfig()
+	for _, step := range []struct {
+		durability jetstream.Durability
+		want       bool
+	}{{jetstream.Process, false}, {jetstream.Fsync, true}, {jetstream.Process, true}} {
+		c.Durability = step.durability
+		if err := jetstream.EnsureTopology(ctx, n.Conn, c); err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{"MQTT", "MQTT_JOURNAL", "KV_mqtt_sessions", "KV_mqtt_retained"} {
+			stream, err := newJS(t, n.Conn).Stream(ctx, name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := stream.CachedInfo().Config.AllowAtomicPublish; got != step.want {
+				t.Errorf("%s: %s takes batches: %v", step.durability, name, got)
+			}
+		}
+	}
+}
+
 // foreignLog is a stream that somebody else has made as we need it.
 func foreignLog() natsjs.StreamConfig {
 	return natsjs.StreamConfig{
@@ -131,6 +155,20 @@ func TestUnsuitableStreamIsNamedWithItsFault(t *testing.T) {
 				t.Errorf("error %v", err)
 			}
 		})
+	}
+}
+
+func TestForeignStreamMustTakeBatchesForFsync(t *testing.T) {
+	n := jetstreamtest.StartNATS(t)
+	ctx := testContext(t)
+	if _, err := newJS(t, n.Conn).CreateStream(ctx, foreignLog()); err != nil {
+		t.Fatal(err)
+	}
+	c := testConfig()
+	c.Durability = jetstream.Fsync
+	err := jetstream.EnsureTopology(ctx, n.Conn, c)
+	if !errors.Is(err, jetstream.ErrTopology) || !strings.Contains(err.Error(), "allow_atomic false, we need true") {
+		t.Errorf("error %v", err)
 	}
 }
 

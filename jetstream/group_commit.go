@@ -1,0 +1,298 @@
+package jetstream
+
+import (
+	"crypto/rand"
+	"errors"
+	"maps"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"dunlin/sessions"
+)
+
+// The headers of an atomic batch. The server stores them with its messages; readers pass over them.
+const (
+	headerBatchID       = "Nats-Batch-Id"
+	headerBatchSequence = "Nats-Batch-Sequence"
+	headerBatchCommit   = "Nats-Batch-Commit"
+)
+
+const (
+	// maxBatch is the number of messages that the server takes in one atomic batch.
+	maxBatch = 1000
+	// minBatch is the number from which a batch costs less than plain writes with an fsync each (ADR 10).
+	minBatch = 8
+	// maxHold bounds how long a group waits for those who were just answered.
+	maxHold = 5 * time.Millisecond
+)
+
+// groupCommit is a writer for a server that answers a write when it is fsynced, which it does once for an atomic batch
+// and once for each plain write. One group of writes is under way to each stream; what comes meanwhile is the next group.
+// So a lone write takes one fsync, and a busy node has thousands of messages per fsync.
+type groupCommit struct {
+	// publisher sends the plain writes and the last message of each batch, which alone is answered, and calls our sinks.
+	publisher *publisher
+	// stored is told what was stored before the sinks are.
+	stored   func(done []settled)
+	prefix   string // of batch ids
+	maxGroup int
+	done     []settled // owned by the publisher's goroutine: what report tells
+
+	mu      sync.Mutex
+	lanes   map[string]*lane // guarded by mu: by stream
+	batches uint64           // guarded by mu: made so far
+	closed  bool             // guarded by mu
+}
+
+// lane is the way into one stream. Guarded by groupCommit.mu.
+type lane struct {
+	waiting []write // in order
+	busy    bool    // a group is unanswered, or held
+	// hold sends the held group when those who were just answered by a batch have not made it as large as full. Without it
+	// they would miss the next group and go in the one after: two halves that take turns, each with an fsync of its own.
+	hold *time.Timer
+	full int
+	// limit is how many writes the next group may have. The server refuses a batch as a whole when it would refuse one of
+	// its messages: a duplicate, or a revision that is not the expected one. Then half of it is tried, down to plain
+	// writes, each of which has its own result; what is stored doubles the limit.
+	limit int
+}
+
+func newGroupCommit(nc *nats.Conn, c *Config, stats *Stats, stored func([]settled)) (*groupCommit, error) {
+	p, err := newPublisher(nc, c, stats, func([]settled) {}) // the members of a batch are not known to it
+	if err != nil {
+		return nil, err
+	}
+	return &groupCommit{
+		publisher: p, stored: stored, prefix: rand.Text() + "-", maxGroup: min(maxBatch, c.Window), lanes: make(map[string]*lane),
+	}, nil
+}
+
+// close implements writer. The end of a group that is unanswered is the end of what waits behind it.
+func (g *groupCommit) close() {
+	g.mu.Lock()
+	g.closed = true
+	var held []write
+	for _, l := range g.lanes {
+		if l.hold != nil {
+			l.hold.Stop()
+			held = append(held, l.waiting...)
+			l.hold, l.waiting = nil, nil
+		}
+	}
+	g.mu.Unlock()
+	g.publisher.close()
+	fail(held)
+}
+
+// refuse implements writer.
+func (g *groupCommit) refuse(w write, err error) { g.publisher.refuse(w, err) }
+
+// publish implements writer.
+func (g *groupCommit) publish(w write) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed {
+		go w.to.Stored(sessions.Result{Token: w.token, Err: errClosed})
+		return
+	}
+	l := g.lanes[w.stream]
+	if l == nil {
+		l = &lane{limit: g.maxGroup}
+		g.lanes[w.stream] = l
+	}
+	l.waiting = append(l.waiting, w)
+	if !l.busy || l.hold != nil && len(l.waiting) >= l.full {
+		g.next(l)
+	}
+}
+
+// next sends the next group, if there is any. mu is held.
+func (g *groupCommit) next(l *lane) {
+	if l.hold != nil {
+		l.hold.Stop()
+		l.hold = nil
+	}
+	n := g.groupSize(l)
+	if l.busy = n > 0; !l.busy {
+		l.waiting = nil
+		return
+	}
+	group := &group{commits: g, lane: l, writes: l.waiting[:n:n], sent: time.Now(), unanswered: n}
+	l.waiting = l.waiting[n:]
+	if n < minBatch {
+		group.sendPlain()
+		return
+	}
+	g.batches++
+	group.sendBatch(g.prefix + strconv.FormatUint(g.batches, 36))
+}
+
+// groupSize is how many of the waiting writes can go together. A batch must not have two writes for a subject of which
+// the second expects a revision. mu is held.
+func (g *groupCommit) groupSize(l *lane) int {
+	bytes := 0
+	var expecting map[string]bool
+	for i := range l.waiting[:min(len(l.waiting), l.limit)] {
+		w := &l.waiting[i]
+		if bytes += w.size(); i > 0 && bytes > g.publisher.windowBytes {
+			return i
+		}
+		if len(w.header[headerExpectedSubject]) == 0 {
+			continue
+		}
+		if expecting[w.subject] {
+			return i
+		}
+		if expecting == nil {
+			expecting = make(map[string]bool)
+		}
+		expecting[w.subject] = true
+	}
+	return min(len(l.waiting), l.limit)
+}
+
+// group is some writes that are under way to one stream together, as a batch or as plain writes.
+type group struct {
+	commits    *groupCommit
+	lane       *lane
+	writes     []write
+	sent       time.Time
+	unanswered int // plain writes; guarded by commits.mu
+}
+
+// sendPlain sends each write on its own. The group is the sink of all, with their indexes as tokens. commits.mu is held.
+func (g *group) sendPlain() {
+	for i := range g.writes {
+		w := g.writes[i]
+		w.to, w.token = g, uint64(i)
+		g.commits.publisher.publish(w)
+	}
+}
+
+// Stored implements sessions.Sink for plain writes.
+func (g *group) Stored(r sessions.Result) {
+	c := g.commits
+	c.mu.Lock()
+	g.unanswered--
+	var failed []write
+	if g.unanswered == 0 {
+		failed = c.answered(g)
+	}
+	c.mu.Unlock()
+	c.report(g.writes[r.Token:r.Token+1], g.sent, r)
+	fail(failed)
+}
+
+// sendBatch sends the writes as one atomic batch. commits.mu is held.
+func (g *group) sendBatch(id string) {
+	nc := g.commits.publisher.nc
+	last := len(g.writes) - 1
+	own := make(nats.Header, 2) // of the messages without a header
+	ids, sequence := []string{id}, []string{""}
+	for i := range g.writes[:last] {
+		w := &g.writes[i]
+		m := nats.Msg{Subject: w.subject, Header: w.header, Data: w.data}
+		if m.Header == nil {
+			m.Header = own
+		}
+		sequence[0] = strconv.Itoa(i + 1)
+		m.Header[headerBatchID], m.Header[headerBatchSequence] = ids, sequence
+		err := nc.PublishMsg(&m)
+		delete(m.Header, headerBatchID) // the write may have to be sent again, in another batch or in none
+		delete(m.Header, headerBatchSequence)
+		if err != nil { // nothing of a batch without end is stored
+			g.commits.publisher.refuse(write{to: batchEnd{g}}, clientErr(err))
+			return
+		}
+	}
+	end := g.writes[last]
+	end.to = batchEnd{g}
+	if end.header = maps.Clone(end.header); end.header == nil {
+		end.header = make(nats.Header, 3)
+	}
+	end.header[headerBatchID] = ids
+	end.header[headerBatchSequence] = []string{strconv.Itoa(last + 1)}
+	end.header[headerBatchCommit] = []string{"1"}
+	g.commits.publisher.publish(end)
+}
+
+// batchEnd is the sink of the last message of a batch: what becomes of it becomes of all.
+type batchEnd struct{ group *group }
+
+// Stored implements sessions.Sink.
+func (e batchEnd) Stored(r sessions.Result) {
+	g := e.group
+	c := g.commits
+	c.mu.Lock()
+	refused := r.Err != nil && !errors.Is(r.Err, sessions.ErrUnavailable)
+	switch {
+	case refused && c.closed:
+		r.Err = errClosed
+	case refused:
+		c.publisher.stats.RefusedBatches.Add(1)
+		g.lane.limit = len(g.writes) / 2
+		g.lane.waiting = append(g.writes, g.lane.waiting...)
+		c.next(g.lane)
+		c.mu.Unlock()
+		return
+	}
+	failed := c.answered(g)
+	c.mu.Unlock()
+	c.report(g.writes, g.sent, r)
+	fail(failed)
+}
+
+// answered sends the next group or holds it, before sinks are called: they may write, and are many. It returns the writes that
+// nobody will send any more. mu is held.
+func (g *groupCommit) answered(sent *group) (failed []write) {
+	l := sent.lane
+	if g.closed {
+		failed, l.waiting = l.waiting, nil
+		return failed
+	}
+	l.limit = min(2*l.limit, g.maxGroup)
+	if l.full = min(len(l.waiting)+len(sent.writes), l.limit); len(sent.writes) < minBatch || len(l.waiting) >= l.full {
+		g.next(l)
+		return nil
+	}
+	var hold *time.Timer
+	hold = time.AfterFunc(min(time.Since(sent.sent)/4, maxHold), func() {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		if l.hold == hold {
+			g.next(l)
+		}
+	})
+	l.hold = hold
+	return nil
+}
+
+// report tells the sinks of consecutive writes their outcome; r is that of the last. The server stores a batch in its
+// order with nothing in between.
+func (g *groupCommit) report(writes []write, sent time.Time, r sessions.Result) {
+	now := time.Now()
+	g.done = g.done[:0]
+	for i := range writes {
+		result := r
+		if result.Token = writes[i].token; r.Err == nil {
+			result.Sequence -= uint64(len(writes) - 1 - i)
+		}
+		g.done = append(g.done, writes[i].settled(result, sent, now))
+	}
+	g.stored(g.done)
+	for i := range g.done {
+		g.done[i].to.Stored(g.done[i].result)
+	}
+	clear(g.done)
+}
+
+// fail tells the sinks of writes that came too late.
+func fail(writes []write) {
+	for i := range writes {
+		writes[i].to.Stored(sessions.Result{Token: writes[i].token, Err: errClosed})
+	}
+}
