@@ -61,8 +61,8 @@ bench-peers: ## install the peers of "make bench": nats-server to bin/; mosquitt
 	@PATH="$(BENCHPATH)" command -v mosquitto || echo "mosquitto is missing; on Debian: apt-get install mosquitto"
 
 .PHONY: kill9
-kill9: ## kill -9 of the broker under load, ROUNDS times (50)
-	REQUIRE_INTEGRATION=1 DUNLIN_KILL9_ROUNDS=$(or $(ROUNDS),50) go test -count=1 -timeout 60m -v -run Kill9 ./test/faults
+kill9: ## kill -9 of the broker under load, ROUNDS times (50) in each durability, or in DURABILITY=fsync alone
+	REQUIRE_INTEGRATION=1 DUNLIN_KILL9_ROUNDS=$(or $(ROUNDS),50) go test -count=1 -timeout 60m -v -run 'Kill9/$(DURABILITY)' ./test/faults
 
 .PHONY: flood
 flood: ## 10,000 idle clients, 1,000 that read nothing, and publishers as fast as they can: others go on

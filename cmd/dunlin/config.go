@@ -36,9 +36,10 @@ type NATSConfig struct {
 
 // StorageConfig bounds what is kept on disk.
 type StorageConfig struct {
-	DataDir  string
-	MaxBytes int64 // 0 means auto, until serve has looked at the disk
-	MaxAge   time.Duration
+	DataDir    string
+	Durability string // process or fsync
+	MaxBytes   int64  // 0 means auto, until serve has looked at the disk
+	MaxAge     time.Duration
 }
 
 // LogConfig is about the log on stderr.

@@ -52,6 +52,14 @@ var keys = []key{
 		bind:    func(c *Config) value { return pathValue{to: &c.Storage.DataDir} },
 	},
 	{
+		name: "storage.durability", preset: "process", flag: "durability", operand: "LEVEL",
+		meaning: "what an acknowledged message, session or subscription survives: `process` kill -9 of the broker, `fsync` a power loss too; " +
+			"with `process` that can take the last second",
+		bind: func(c *Config) value {
+			return choiceValue{to: &c.Storage.Durability, options: []string{string(jetstream.Process), string(jetstream.Fsync)}}
+		},
+	},
+	{
 		name: "storage.max_bytes", preset: "auto",
 		meaning: "disk space of the message log, the oldest messages go first; `auto` is 10GiB or half of what the disk has for it, the smaller",
 		bind: func(c *Config) value {

@@ -109,6 +109,7 @@ const payloadHeadroom = 128 << 10
 func embeddedConfig(c Config, log *slog.Logger) jetstream.EmbeddedConfig {
 	e := jetstream.DefaultEmbeddedConfig(c.Storage.DataDir)
 	e.Listen = c.NATS.Listen
+	e.Durability = jetstream.Durability(c.Storage.Durability)
 	e.MaxPayload = max(e.MaxPayload, int32(c.Limits.MaxPacket)+payloadHeadroom)
 	e.Logger = log
 	return e
@@ -116,6 +117,7 @@ func embeddedConfig(c Config, log *slog.Logger) jetstream.EmbeddedConfig {
 
 func storageConfig(c Config, log *slog.Logger) jetstream.Config {
 	s := jetstream.DefaultConfig()
+	s.Durability = jetstream.Durability(c.Storage.Durability)
 	s.MaxAge, s.MaxBytes = c.Storage.MaxAge, c.Storage.MaxBytes
 	s.Logger = log
 	return s

@@ -99,9 +99,15 @@ func (f *fleet) play(b *harness.Broker, subscribers []*subscriber) (wait func())
 // [MQTT-4.3.2-3] [MQTT-4.3.3-10] [MQTT-4.4.0-1] [MQTT-4.6.0-6] [MQTT-3.1.2-5] [case 80] [case 181]
 func TestKill9Loop(t *testing.T) {
 	rounds, seed := environment(t)
+	for _, durability := range []string{"process", "fsync"} {
+		t.Run(durability, func(t *testing.T) { kill9Loop(t, durability, rounds, seed) })
+	}
+}
+
+func kill9Loop(t *testing.T, durability string, rounds int, seed uint64) {
 	random := rand.New(rand.NewPCG(seed, 0))
 	// The queues of those who are away may outgrow the default limit in a long run.
-	b := harness.Start(t, harness.Set("sessions.max_queued_messages", 0))
+	b := harness.Start(t, harness.Set("storage.durability", durability), harness.Set("sessions.max_queued_messages", 0))
 	f := newFleet(t)
 	for _, s := range f.subscribers() {
 		if err := s.subscribe(t, b.MQTT); err != nil {
