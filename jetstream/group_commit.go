@@ -31,7 +31,7 @@ const (
 
 // groupCommit is a writer for a server that answers a write when it is fsynced, which it does once for an atomic batch
 // and once for each plain write. One group of writes is under way to each stream; what comes meanwhile is the next group.
-// So a lone write takes one fsync, and a busy node has thousands of messages per fsync.
+// So a lone write takes one fsync, and on a busy node up to a thousand share a few.
 type groupCommit struct {
 	// publisher sends the plain writes and the last message of each batch, which alone is answered, and calls our sinks.
 	publisher *publisher
