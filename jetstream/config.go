@@ -31,7 +31,8 @@ type Config struct {
 	Durability Durability
 	// TombstoneTTL is how long deletion markers stay in the buckets and the journal.
 	TombstoneTTL time.Duration
-	// Window is how many writes of one publisher may be unanswered, WindowBytes how many bytes; the rest waits in order.
+	// Window is how many writes of one publisher may be unanswered, WindowBytes how many bytes; the rest waits in order. Each has
+	// a reply subject, and the server remembers whom 1,024 subjects lead to: more cost it a search for each answer.
 	Window, WindowBytes int
 	// AckTimeout is how long an answer may take; after it the outcome is unknown.
 	AckTimeout time.Duration
@@ -55,7 +56,7 @@ func DefaultConfig() Config {
 		MaxBytes:     10 << 30,
 		Durability:   Process,
 		TombstoneTTL: time.Hour,
-		Window:       4096,
+		Window:       640,
 		WindowBytes:  32 << 20,
 		AckTimeout:   5 * time.Second,
 		Heartbeat:    time.Second,
