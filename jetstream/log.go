@@ -27,6 +27,7 @@ type Log struct {
 	stats     *Stats
 	prefix    string // of subjects, with the dot
 	own       *ownEntries
+	subjects  *subjectCache
 
 	lastAppended atomic.Uint64
 	// created is when the stream was made, nil while no tail has looked.
@@ -39,12 +40,12 @@ var _ sessions.Log = (*Log)(nil)
 func (l *Log) Append(m *sessions.Message, id string, to sessions.Sink, token uint64) {
 	w := write{stream: l.config.Names.Stream, to: to, token: token, message: m, id: id}
 	w.header, w.data = encodeMessage(m)
-	subject := SubjectFromTopic(m.Topic)
-	if len(subject) > MaxSubject {
+	subject, fits := l.subjects.subject(m.Topic)
+	if !fits {
 		l.publisher.refuse(w, fmt.Errorf("%w: %w: %d bytes", sessions.ErrRejected, ErrTopicTooLong, len(subject)))
 		return
 	}
-	w.subject = l.prefix + subject
+	w.subject = subject
 	if id != "" {
 		if w.header == nil {
 			w.header = make(nats.Header, 1)

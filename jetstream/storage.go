@@ -37,7 +37,7 @@ func Open(ctx context.Context, nc *nats.Conn, c Config) (*Storage, error) {
 	stats := new(Stats)
 	in := newInboxes(nc, c.AckTimeout)
 	reader := func(stream string) streamReader { return streamReader{inboxes: in, stream: stream} }
-	log := &Log{config: &c, nc: nc, js: js, inboxes: in, reader: reader(c.Names.Stream), stats: stats, prefix: c.Names.Subjects + ".", own: newOwnEntries()}
+	log := &Log{config: &c, nc: nc, js: js, inboxes: in, reader: reader(c.Names.Stream), stats: stats, prefix: c.Names.Subjects + ".", own: newOwnEntries(), subjects: newSubjectCache(c.Names.Subjects + ".")}
 	if log.publisher, err = newWriter(nc, &c, stats, log.appended); err != nil {
 		in.close()
 		return nil, err

@@ -1,6 +1,9 @@
 package jetstream
 
-import "testing"
+import (
+	"fmt"
+	"testing"
+)
 
 // benchTopics are a topic that is its own subject but for the separators, and one with bytes that subjects cannot hold.
 var benchTopics = map[string]string{"plain": "site/7/line/3/temperature", "escaped": "site 7/line.3//temperature"}
@@ -25,6 +28,30 @@ func BenchmarkTopicFromSubject(b *testing.B) {
 				if got, ok := TopicFromSubject(subject); !ok || got != topic {
 					b.Fatalf("%q is the topic %q", subject, got)
 				}
+			}
+		})
+	}
+}
+
+// BenchmarkSubjectOfPublish is what Log.Append does for each message: the subject of a topic that was used before, with prefix.
+func BenchmarkSubjectOfPublish(b *testing.B) {
+	c := newSubjectCache("mqtt.")
+	topics := make([]string, 50)
+	for i := range topics {
+		topics[i] = fmt.Sprintf("site/7/device/%d/state", i)
+	}
+	for _, bench := range []struct {
+		name    string
+		subject func(topic string) string
+	}{
+		{"made", func(topic string) string { return c.prefix + SubjectFromTopic(topic) }},
+		{"remembered", func(topic string) string { subject, _ := c.subject(topic); return subject }},
+	} {
+		b.Run(bench.name, func(b *testing.B) {
+			b.ReportAllocs()
+			n := 0
+			for b.Loop() {
+				n += len(bench.subject(topics[n%len(topics)]))
 			}
 		})
 	}

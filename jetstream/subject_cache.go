@@ -1,0 +1,40 @@
+package jetstream
+
+import (
+	"hash/maphash"
+	"strings"
+	"sync/atomic"
+)
+
+// subjectCacheSlots is how many topics a cache remembers at most. Each may have MaxSubject bytes, and its subject as many.
+const subjectCacheSlots = 512
+
+// subjectCache remembers the subjects of topics that were published to lately: most are published to again and again, and to
+// make a subject takes as long as to hand the message to the connection. A topic takes the place of whichever had its slot.
+// Safe for concurrent use.
+type subjectCache struct {
+	prefix string
+	seed   maphash.Seed
+	slots  [subjectCacheSlots]atomic.Pointer[cachedSubject]
+}
+
+type cachedSubject struct{ topic, subject string }
+
+func newSubjectCache(prefix string) *subjectCache {
+	return &subjectCache{prefix: prefix, seed: maphash.MakeSeed()}
+}
+
+// subject is the subject of a topic with the prefix in front, and whether it is not too long. See SubjectFromTopic.
+func (c *subjectCache) subject(topic string) (subject string, fits bool) {
+	slot := &c.slots[maphash.String(c.seed, topic)%subjectCacheSlots]
+	if known := slot.Load(); known != nil && known.topic == topic {
+		return known.subject, true
+	}
+	encoded := SubjectFromTopic(topic)
+	if len(encoded) > MaxSubject {
+		return encoded, false
+	}
+	known := &cachedSubject{topic: strings.Clone(topic), subject: c.prefix + encoded} // the topic may lie in a larger buffer
+	slot.Store(known)
+	return known.subject, true
+}
