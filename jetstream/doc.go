@@ -22,7 +22,12 @@
 //	goroutine          started by    stopped by       blocks on                   owns
 //	inboxes.watch      Open          Storage.Close    status                      what requests wait for
 //	publisher.run      Open          Storage.Close    acks, status, ticks         the order of results
-//	Log.Tail           the caller    its context      messages, status, ticks     its push consumer and position
+//	Log.Tail           the caller    its context      own entries, messages,      the order of the log, its consumer if
+//	                                                  status, ticks               it has one
+//	hints of Log.Tail  Log.Tail      Log.Tail         what others publish         -
+//
+// What the log has taken from this node waits for the tail, 65,536 messages or 32 MiB: more are left out, and read from the log.
+// What others publish is only counted, up to 16,384 messages that wait for it: more are dropped, and the log is looked at anyway.
 //
 // What a reader gets back from JetStream is untrusted: a subject that is no topic, or a header that makes no sense, is
 // counted and passed over.
