@@ -1,3 +1,5 @@
+//go:build unix
+
 package actors
 
 import (
@@ -38,7 +40,7 @@ func lendingReader(t *testing.T, socket net.Conn) (*packetReader, *mailbox) {
 	c.session.Store(ref)
 	r := newPacketReader(c)
 	if r.lender == nil {
-		t.Skip("no socket can be read without a buffer here")
+		t.Fatal("this socket cannot be read into a buffer that is lent")
 	}
 	return r, ref.mailbox
 }

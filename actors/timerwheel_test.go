@@ -136,12 +136,12 @@ func TestDeadlineFromStorageCountsFromTheWallClock(t *testing.T) {
 		w := makeTimerWheel(time.Second, time.Now)
 		target := &firings{}
 		w.Schedule(time.Now().Round(0).Add(3*time.Second), target, 0, 0) // no monotonic reading
-		time.Sleep(2999 * time.Millisecond)
+		elapse(2999 * time.Millisecond)
 		w.advance(time.Now())
 		if len(target.got) != 0 {
 			t.Fatal("fired early")
 		}
-		time.Sleep(time.Millisecond)
+		elapse(time.Millisecond)
 		w.advance(time.Now())
 		if len(target.got) != 1 {
 			t.Fatal("did not fire")
@@ -213,12 +213,12 @@ func TestWheelTurnsByItself(t *testing.T) {
 		defer w.Stop()
 		target := &counter{}
 		w.Schedule(time.Now().Add(90*time.Second), target, 0, 0)
-		time.Sleep(90*time.Second - time.Millisecond)
+		elapse(90*time.Second - time.Millisecond)
 		synctest.Wait()
 		if n := target.n.Load(); n != 0 {
 			t.Fatal("fired early")
 		}
-		time.Sleep(101 * time.Millisecond)
+		elapse(101 * time.Millisecond)
 		synctest.Wait()
 		if n := target.n.Load(); n != 1 {
 			t.Fatalf("fired %d times by 100 ms after its time, want once", n)
@@ -233,7 +233,7 @@ func TestNothingFiresAfterStop(t *testing.T) {
 		w.Schedule(time.Now().Add(time.Second), target, 0, 0)
 		w.Stop()
 		w.Stop() // a second time is harmless
-		time.Sleep(time.Minute)
+		elapse(time.Minute)
 		if target.n.Load() != 0 {
 			t.Fatal("a timer fired after Stop")
 		}
@@ -252,13 +252,13 @@ func TestSchedulingFromManyGoroutinesLosesNothing(t *testing.T) {
 				for i := range timers {
 					w.Schedule(time.Now().Add(time.Duration(i)*time.Millisecond), target, 0, 0)
 					if i%50 == 0 {
-						time.Sleep(time.Millisecond)
+						elapse(time.Millisecond)
 					}
 				}
 			})
 		}
 		scheduling.Wait()
-		time.Sleep(time.Second)
+		elapse(time.Second)
 		synctest.Wait()
 		if n := target.n.Load(); n != goroutines*timers {
 			t.Fatalf("%d timers fired, want %d", n, goroutines*timers)

@@ -5,7 +5,6 @@ import (
 	"slices"
 	"testing"
 	"testing/synctest"
-	"time"
 
 	"dunlin/jetstream/jetstreamtest"
 	"dunlin/sessions"
@@ -48,7 +47,7 @@ func TestMemorySharedQueueCrashes(t *testing.T) {
 		s.Intercept(func(o sessionstest.Operation) sessionstest.Outcome {
 			return sessionstest.Outcome{Err: map[bool]error{true: sessions.ErrUnavailable}[o.Kind == sessionstest.Renew]}
 		})
-		time.Sleep(sessions.RenewWithin / 2)
+		sessionstest.Elapse(sessions.RenewWithin / 2)
 		q.Renew(4) // is lost
 		if pending, taken := s.SharedPending(share), s.SharedTaken(share); pending != 6 || len(taken) != 6 {
 			t.Errorf("%d pending, %v taken", pending, taken)
@@ -66,7 +65,7 @@ func TestMemorySharedQueueCrashes(t *testing.T) {
 		if got := jetstreamtest.TakeShared(t, q, 4, 10); !slices.Equal(got, []uint64{7, 8, 9, 10}) {
 			t.Errorf("taken %v", got)
 		}
-		time.Sleep(sessions.RenewWithin / 2)
+		sessionstest.Elapse(sessions.RenewWithin / 2)
 		if got := jetstreamtest.TakeShared(t, q, 5, 10); !slices.Equal(got, []uint64{1, 2, 3, 4, 6}) {
 			t.Errorf("taken later %v", got)
 		}

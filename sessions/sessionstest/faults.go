@@ -72,7 +72,7 @@ func (s *Storage) Fail(err error, kinds ...Kind) {
 }
 
 // Latency makes each operation wait: a write twice, before it is stored and before it is answered, and not those that
-// nobody waits for. f must be safe for concurrent use.
+// nobody waits for. f must be safe for concurrent use. The time is virtual, see Elapse.
 func (s *Storage) Latency(f func(Operation) time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -84,7 +84,7 @@ func (s *Storage) pause(o Operation) {
 	f := s.latency
 	s.mu.Unlock()
 	if f != nil {
-		time.Sleep(f(o))
+		Elapse(f(o))
 	}
 }
 

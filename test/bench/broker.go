@@ -38,18 +38,19 @@ func startBroker(command, addr, dataDir, logFile string) (*Broker, error) {
 		return nil, err
 	}
 	go func() { _ = b.cmd.Wait(); close(b.done) }()
+	probe := time.NewTicker(50 * time.Millisecond)
+	defer probe.Stop()
 	for end := time.Now().Add(60 * time.Second); time.Now().Before(end); {
 		select {
 		case <-b.done:
 			return nil, fmt.Errorf("the broker ended at once: %v", b.cmd.ProcessState)
-		default:
+		case <-probe.C:
 		}
 		// ready when it answers an MQTT CONNECT
 		if c, _, err := connect(dialOpts{addr: addr, id: "probe", clean: true, timeout: 2 * time.Second}, nil); err == nil {
 			c.disconnect()
 			return b, nil
 		}
-		time.Sleep(50 * time.Millisecond)
 	}
 	b.kill()
 	return nil, fmt.Errorf("the broker did not answer within a minute")
