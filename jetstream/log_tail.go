@@ -197,7 +197,7 @@ func (t *tail) follow(ctx context.Context) error {
 	defer weigh.Stop()
 	look := time.NewTimer(0)
 	defer look.Stop()
-	wait, polled := firstLook, uint64(0)
+	wait, polled, looked := firstLook, uint64(0), time.Time{}
 	t.weight = t.newWeight()
 	for {
 		select {
@@ -208,12 +208,13 @@ func (t *tail) follow(ctx context.Context) error {
 			if n := t.hints.Load(); n != t.heard {
 				t.owed += int64(n - t.heard)
 				t.heard, wait = n, firstLook
-				look.Reset(0)
+				look.Reset(firstLook - min(time.Since(looked), firstLook)) // not after each of many
 			}
 		case <-look.C:
 			if t.owed <= 0 {
 				continue
 			}
+			looked = time.Now()
 			if err := t.readOn(ctx, everything); err != nil {
 				return err
 			}
