@@ -18,7 +18,8 @@ type Message struct {
 	// Retain is the retain flag it was published with.
 	Retain     bool
 	Properties mqttcodec.MessageProperties
-	// PublishedAt is when the broker (QoS 0) or the log (QoS 1 and 2) took it: message expiry counts from here.
+	// PublishedAt is when the broker took it, or, where it was read from the log, when the log did: message expiry counts
+	// from here.
 	PublishedAt time.Time
 	// Publisher is the client identifier of the publisher, set only where a No Local subscription of that client may meet
 	// the message: it had one while publishing, or the message is retained. [MQTT-3.8.3-3]
