@@ -41,8 +41,9 @@ type Sink interface {
 // All methods are safe for concurrent use.
 type Log interface {
 	// Append stores a message. It keeps the order of calls of one goroutine, and sends the result, once, to the sink.
-	// It may wait briefly for the connection to the storage, never for an answer. m.PublishedAt is not used: the log's
-	// own clock counts. An id that is not empty is stored once, however often it is appended within the duplicate window.
+	// It may wait briefly for the connection to the storage, never for an answer. m.PublishedAt is not stored: who
+	// reads the message has the time of the log's own clock. An id that is not empty is stored once, however often it is
+	// appended within the duplicate window.
 	Append(m *Message, id string, to Sink, token uint64)
 	// LastAppended is the highest sequence that an Append of this node was answered with.
 	LastAppended() uint64
@@ -52,7 +53,8 @@ type Log interface {
 	First(ctx context.Context) (uint64, error)
 	// Tail hands all entries after a sequence to deliver, in order, in batches, until ctx ends; then it returns nil.
 	// It survives a loss of the storage connection without gap or repeat. deliver owns the batch until it returns,
-	// the entries for good. Gaps (trimmed messages) are passed over and counted.
+	// the entries for good; what this node has appended may be the very message. Gaps (trimmed messages) are passed over
+	// and counted.
 	Tail(ctx context.Context, after uint64, deliver func(batch []Entry)) error
 	// Scan hands the entries in (after, upTo] to visit, in order, and returns.
 	Scan(ctx context.Context, after, upTo uint64, visit func(Entry)) error
