@@ -57,7 +57,7 @@ bench-docs: ## write the summary of the last "make bench" into docs/PERFORMANCE.
 
 .PHONY: bench-peers
 bench-peers: ## install the peers of "make bench": nats-server to bin/; mosquitto is for the distribution to install
-	GOBIN=$(CURDIR)/bin go install github.com/nats-io/nats-server/v2@v2.15.2
+	go build -modfile=tools/go.mod -o bin/nats-server github.com/nats-io/nats-server/v2
 	@PATH="$(BENCHPATH)" command -v mosquitto || echo "mosquitto is missing; on Debian: apt-get install mosquitto"
 
 .PHONY: kill9

@@ -52,6 +52,7 @@ type settings struct {
 	nats      bool
 	webSocket bool
 	noDataDir bool
+	external  []string
 	set       []string
 }
 
@@ -60,6 +61,11 @@ func WithNATS() Option { return func(s *settings) { s.nats = true } }
 
 // WithWebSocket makes the broker listen for WebSocket clients too.
 func WithWebSocket() Option { return func(s *settings) { s.webSocket = true } }
+
+// WithExternalNATS makes the broker use servers of their own, with more flags to log in to them.
+func WithExternalNATS(urls string, flags ...string) Option {
+	return func(s *settings) { s.external = append([]string{"--nats", urls}, flags...) }
+}
 
 // Set sets a configuration key.
 func Set(key string, value any) Option {
@@ -85,7 +91,12 @@ func Start(t testing.TB, options ...Option) *Broker {
 	if s.nats {
 		natsListen = FreeAddress(t)
 	}
-	b.args = []string{"serve", "--mqtt-listen", b.MQTT, "--ws-listen", webSocketListen, "--nats-listen", natsListen}
+	b.args = []string{"serve", "--mqtt-listen", b.MQTT, "--ws-listen", webSocketListen}
+	if s.external != nil {
+		b.args = append(b.args, s.external...)
+	} else {
+		b.args = append(b.args, "--nats-listen", natsListen)
+	}
 	if !s.noDataDir {
 		b.args = append(b.args, "--data-dir", t.TempDir())
 	}
