@@ -6,6 +6,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+
 	"dunlin/sessions"
 )
 
@@ -29,6 +32,11 @@ type Config struct {
 	MaxBytes int64
 	// Durability is what an answered write survives. Fsync needs a server that has it too.
 	Durability Durability
+	// Replicas is how many servers of a cluster keep each stream that is made; 0: three where the cluster has them, else one.
+	// Streams of ours that exist get as many, unless it is 0.
+	Replicas int
+	// Domain is the JetStream domain whose streams are used, empty for that of the server.
+	Domain string
 	// TombstoneTTL is how long deletion markers stay in the buckets and the journal.
 	TombstoneTTL time.Duration
 	// Window is how many writes of one publisher may be unanswered, WindowBytes how many bytes; the rest waits in order. Each has
@@ -84,6 +92,10 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("max age %v is neither 0 nor at least 1s", c.MaxAge)
 	case c.MaxBytes < 1<<20:
 		return fmt.Errorf("max bytes %d is less than 1 MiB", c.MaxBytes)
+	case c.Replicas < 0 || c.Replicas > 5 || c.Replicas%2 == 0 && c.Replicas != 0:
+		return fmt.Errorf("replicas %d is not 0, 1, 3 or 5", c.Replicas)
+	case c.Domain != "" && strings.Trim(c.Domain, tokenAlphabet) != "":
+		return fmt.Errorf("domain %q is not made of A-Z a-z 0-9 _ -", c.Domain)
 	case c.TombstoneTTL < time.Second:
 		return fmt.Errorf("tombstone TTL %v is less than 1s", c.TombstoneTTL)
 	case c.Window < 1 || c.WindowBytes < 1:
@@ -98,6 +110,22 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("logger is nil")
 	}
 	return nil
+}
+
+// api begins the subjects of the JetStream API.
+func (c *Config) api() string {
+	if c.Domain == "" {
+		return natsjs.DefaultAPIPrefix
+	}
+	return "$JS." + c.Domain + ".API."
+}
+
+// client is the NATS library's client for the domain.
+func (c *Config) client(nc *nats.Conn) (natsjs.JetStream, error) {
+	if c.Domain == "" {
+		return natsjs.New(nc)
+	}
+	return natsjs.NewWithDomain(nc, c.Domain)
 }
 
 // tokenAlphabet is what a name may be made of: it is valid as stream, bucket and consumer name and as subject token.

@@ -220,37 +220,6 @@ func (e *Embedded) Shutdown(ctx context.Context) error {
 	}
 }
 
-// Connect connects to an embedded server without a socket. The connection never gives up, and buffers nothing while the
-// server is away: what is written then fails at once.
-func Connect(provider nats.InProcessConnProvider, logger *slog.Logger) (*nats.Conn, error) {
-	nc, err := nats.Connect("",
-		nats.Name("dunlin"),
-		nats.NoEcho(), // the log tail hears what others publish, and knows what we do
-		nats.InProcessServer(provider),
-		nats.ReconnectBufSize(-1),
-		nats.MaxReconnects(-1),
-		nats.ReconnectWait(100*time.Millisecond),
-		nats.ReconnectJitter(0, 0),
-		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
-			if err != nil {
-				logger.Warn("NATS connection lost", "cause", err)
-			}
-		}),
-		nats.ReconnectHandler(func(*nats.Conn) { logger.Info("NATS connection is back") }),
-		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
-			subject := ""
-			if sub != nil {
-				subject = sub.Subject
-			}
-			logger.Warn("NATS connection", "cause", err, "subscription", subject)
-		}),
-	)
-	if err != nil {
-		return nil, fmt.Errorf("connect to embedded NATS: %w", err)
-	}
-	return nc, nil
-}
-
 // serverLogger hands the server's log to ours: what it notes is detail to us.
 type serverLogger struct {
 	logger *slog.Logger

@@ -25,6 +25,12 @@ const (
 	codeStorageExceeded           = 10047
 	codeStoreFailed               = 10077
 	codeHeaderTooLarge            = 10097
+	codeNoMessage                 = 10037
+	codeNoSuitablePeers           = 10005
+	codeReplicasNotSupported      = 10074
+	codeStreamLimit               = 10027
+	codeSubjectOverlap            = 10065
+	codeStreamBytesLimit          = 10122
 	codeTooManyRequests           = 10167
 )
 

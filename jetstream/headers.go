@@ -37,6 +37,7 @@ const (
 const (
 	headerMessageID       = "Nats-Msg-Id"
 	headerTTL             = "Nats-TTL"
+	headerExpectedStream  = "Nats-Expected-Stream"
 	headerExpectedSubject = "Nats-Expected-Last-Subject-Sequence"
 	headerMarkerReason    = "Nats-Marker-Reason"
 	headerKVOperation     = "KV-Operation"

@@ -30,6 +30,7 @@ type Log struct {
 	subjects  *subjectCache
 
 	lastAppended atomic.Uint64
+	clock        logClock
 	// created is when the stream was made, nil while no tail has looked.
 	created atomic.Pointer[time.Time]
 }
@@ -65,6 +66,9 @@ func (l *Log) appended(done []settled) {
 		if r := &done[i].result; r.Err == nil {
 			last = max(last, r.Sequence)
 		}
+		if e := &done[i].entry; e.Message != nil {
+			e.Time = l.clock.at(e.Time)
+		}
 	}
 	l.lastAppended.Store(last)
 	l.own.put(done)
@@ -97,11 +101,16 @@ func (l *Log) First(ctx context.Context) (uint64, error) {
 }
 
 func (l *Log) info(ctx context.Context) (*natsjs.StreamInfo, error) {
+	asked := time.Now()
 	stream, err := l.js.Stream(ctx, l.config.Names.Stream)
 	if err != nil {
 		return nil, clientErr(err)
 	}
-	return stream.CachedInfo(), nil
+	info := stream.CachedInfo()
+	if ahead, telling := l.clock.set(info.TimeStamp, asked, time.Now()); telling {
+		l.config.Logger.Warn("the NATS server's clock differs from ours: synchronize them, or messages expire too early or too late", "ahead_of_ours", ahead)
+	}
+	return info, nil
 }
 
 // Scan implements sessions.Log.

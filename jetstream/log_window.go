@@ -42,14 +42,17 @@ func (r *logWindows) Next(ctx context.Context, most int) ([]sessions.Entry, erro
 func (r *logWindows) Close() {
 	if r.opened {
 		q := r.queue.queues
-		_ = q.log.nc.Publish("$JS.API.CONSUMER.DELETE."+q.config.Names.Stream+"."+r.queue.name, nil)
+		_ = q.log.nc.Publish(q.config.api()+"CONSUMER.DELETE."+q.config.Names.Stream+"."+r.queue.name, nil)
 	}
 }
+
+// readerPrefix begins the names of consumers that end themselves.
+const readerPrefix = "dunlin-r-"
 
 // openTemporary makes a consumer that ends itself, right behind a sequence.
 func (u *Queue) openTemporary(ctx context.Context, after uint64) error {
 	c := u.queues.config
-	u.name = "dunlin-r-" + rand.Text()
+	u.name = readerPrefix + rand.Text()
 	_, err := u.queues.js.CreateConsumer(ctx, c.Names.Stream, natsjs.ConsumerConfig{
 		Name:              u.name,
 		Description:       "reader of the log for sessions that are behind",

@@ -153,7 +153,7 @@ func (p *sharedPull) run(ctx context.Context, wait time.Duration) error {
 		request = fmt.Appendf(request, `,"max_bytes":%d`, p.left)
 	}
 	log := p.queue.queues.log
-	subject := "$JS.API.CONSUMER.MSG.NEXT." + p.queue.queues.config.Names.Stream + "." + p.queue.name
+	subject := p.queue.queues.config.api() + "CONSUMER.MSG.NEXT." + p.queue.queues.config.Names.Stream + "." + p.queue.name
 	err := log.inboxes.collect(ctx, wait+log.config.AckTimeout, subject, append(request, '}'), func(m *nats.Msg) bool {
 		d, ok := parseDelivery(m.Reply)
 		if !ok {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	"github.com/nats-io/nats.go"
-	natsjs "github.com/nats-io/nats.go/jetstream"
 )
 
 // Storage is everything that is kept in JetStream, ready for use.
@@ -30,13 +29,15 @@ func Open(ctx context.Context, nc *nats.Conn, c Config) (*Storage, error) {
 	if err := EnsureTopology(ctx, nc, c); err != nil {
 		return nil, err
 	}
-	js, err := natsjs.New(nc)
+	js, err := c.client(nc)
 	if err != nil {
 		return nil, clientErr(err)
 	}
 	stats := new(Stats)
 	in := newInboxes(nc, c.AckTimeout)
-	reader := func(stream string) streamReader { return streamReader{inboxes: in, stream: stream} }
+	reader := func(stream string) streamReader {
+		return streamReader{inboxes: in, stream: stream, api: c.api(), clustered: nc.ConnectedClusterName() != ""}
+	}
 	log := &Log{config: &c, nc: nc, js: js, inboxes: in, reader: reader(c.Names.Stream), stats: stats, prefix: c.Names.Subjects + ".", own: newOwnEntries(), subjects: newSubjectCache(c.Names.Subjects + ".")}
 	if log.publisher, err = newWriter(nc, &c, stats, log.appended); err != nil {
 		in.close()

@@ -3,6 +3,7 @@ package jetstream
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"strconv"
@@ -27,11 +28,15 @@ func (m *storedMessage) deleted() bool {
 	return len(m.header[headerKVOperation]) > 0 || len(m.header[headerMarkerReason]) > 0
 }
 
-// streamReader reads messages of one stream by direct get. Safe for concurrent use. On a stream with one replica, which
-// is all we use, such a read sees every write that was acknowledged before it.
+// streamReader reads messages of one stream. Safe for concurrent use. A read sees every write that was acknowledged before it:
+// on one server that is what the direct get API does; in a cluster any replica answers there, which may be behind, so that
+// single messages are read at the stream's leader, and what a replica has no more of is asked of the leader.
 type streamReader struct {
 	inboxes *inboxes
 	stream  string
+	api     string
+	// clustered: the stream may have replicas.
+	clustered bool
 }
 
 // getRequest is the request of the direct get API.
@@ -48,8 +53,12 @@ type getRequest struct {
 func (r *streamReader) get(ctx context.Context, req getRequest) (storedMessage, error) {
 	var found storedMessage
 	var failure error
-	err := r.ask(ctx, nil, req, func(m *nats.Msg) bool {
-		found, failure = r.parse(m)
+	subject, parse := r.directGet(), r.parse
+	if r.clustered {
+		subject, parse = r.api+"STREAM.MSG.GET."+r.stream, r.parseLeader
+	}
+	err := r.ask(ctx, nil, subject, req, func(m *nats.Msg) bool {
+		found, failure = parse(m)
 		return true
 	})
 	if err == nil {
@@ -58,13 +67,14 @@ func (r *streamReader) get(ctx context.Context, req getRequest) (storedMessage, 
 	return found, err
 }
 
+func (r *streamReader) directGet() string { return r.api + "DIRECT.GET." + r.stream }
+
 // ask sends a request, for answers on one of the inboxes that are kept, or on in.
-func (r *streamReader) ask(ctx context.Context, in *inbox, req getRequest, visit func(*nats.Msg) bool) error {
+func (r *streamReader) ask(ctx context.Context, in *inbox, subject string, req getRequest, visit func(*nats.Msg) bool) error {
 	data, err := json.Marshal(req)
 	if err != nil {
 		panic(err) // cannot fail: plain fields only
 	}
-	subject := "$JS.API.DIRECT.GET." + r.stream
 	if in != nil {
 		return r.inboxes.exchange(ctx, in, r.inboxes.timeout, subject, data, visit)
 	}
@@ -92,7 +102,23 @@ func (r *streamReader) scan(ctx context.Context, subject string, from, upTo uint
 			from = m.sequence + 1
 		}
 		if !more {
-			return nil
+			if !r.clustered || from > upTo {
+				return nil
+			}
+			next, err := r.get(ctx, getRequest{Sequence: from, NextFor: subject})
+			switch {
+			case errors.Is(err, sessions.ErrNotFound):
+				return nil
+			case err != nil:
+				return err
+			case next.sequence > upTo:
+				return nil
+			}
+			if err := visit(next); err != nil { // the replica did not have it
+				return err
+			}
+			from = next.sequence + 1
+			continue
 		}
 		if in == nil && from <= upTo { // there is much
 			if in, err = r.inboxes.open(bulkAnswers); err != nil {
@@ -112,7 +138,7 @@ const bulkAnswers = 16 << 10
 // batch reads one batch, and whether there are messages after it.
 func (r *streamReader) batch(ctx context.Context, in *inbox, req getRequest) (batch []storedMessage, more bool, err error) {
 	var failure error
-	err = r.ask(ctx, in, req, func(m *nats.Msg) bool {
+	err = r.ask(ctx, in, r.directGet(), req, func(m *nats.Msg) bool {
 		if _, message := m.Header["Nats-Sequence"]; !message && status(m) == 204 { // end of batch
 			pending, _ := headerValue(m.Header, "Nats-Num-Pending")
 			more = pending != "0" && len(batch) > 0
@@ -136,6 +162,45 @@ func (r *streamReader) batch(ctx context.Context, in *inbox, req getRequest) (ba
 
 // everything is an upper bound for scan.
 const everything = math.MaxUint64 - 1
+
+// leaderAnswer is the answer of a stream's leader to a request for one message.
+type leaderAnswer struct {
+	Error   *apiError `json:"error"`
+	Message *struct {
+		Subject  string    `json:"subject"`
+		Sequence uint64    `json:"seq"`
+		Header   []byte    `json:"hdrs"`
+		Data     []byte    `json:"data"`
+		Time     time.Time `json:"time"`
+	} `json:"message"`
+}
+
+// parseLeader reads the answer of a stream's leader.
+func (r *streamReader) parseLeader(m *nats.Msg) (found storedMessage, err error) {
+	if status(m) == 503 {
+		return found, fmt.Errorf("%w: stream %s: %w", sessions.ErrUnavailable, r.stream, nats.ErrNoResponders)
+	}
+	var answer leaderAnswer
+	if err := json.Unmarshal(m.Data, &answer); err != nil {
+		return found, fmt.Errorf("%w: answer of stream %s: %w", sessions.ErrUnavailable, r.stream, err)
+	}
+	switch {
+	case answer.Error != nil && answer.Error.ErrCode == codeNoMessage:
+		return found, fmt.Errorf("%w: in stream %s", sessions.ErrNotFound, r.stream)
+	case answer.Error != nil:
+		return found, fmt.Errorf("%w: stream %s answered %s", sessions.ErrUnavailable, r.stream, answer.Error.Description)
+	case answer.Message == nil:
+		return found, fmt.Errorf("%w: stream %s answered without a message", sessions.ErrUnavailable, r.stream)
+	}
+	stored := answer.Message
+	found = storedMessage{subject: stored.Subject, sequence: stored.Sequence, time: stored.Time, data: stored.Data}
+	if len(stored.Header) > 0 {
+		if found.header, err = nats.DecodeHeadersMsg(stored.Header); err != nil {
+			return found, fmt.Errorf("%w: header of message %d of stream %s: %w", sessions.ErrUnavailable, stored.Sequence, r.stream, err)
+		}
+	}
+	return found, nil
+}
 
 // parse reads an answer of the direct get API.
 func (r *streamReader) parse(m *nats.Msg) (storedMessage, error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -85,12 +86,12 @@ func bucketStream(bucket string) string { return "KV_" + bucket }
 // EnsureTopology makes the streams and buckets that are missing and checks those that exist. Of those that we made it
 // updates the limits; anything else that differs is an error which says what.
 func EnsureTopology(ctx context.Context, nc *nats.Conn, c Config) error {
-	js, err := natsjs.New(nc)
+	js, err := c.client(nc)
 	if err != nil {
 		return clientErr(err)
 	}
 	for _, want := range topology(&c) {
-		if err := ensureStream(ctx, js, want); err != nil {
+		if err := ensureStream(ctx, js, &c, want); err != nil {
 			return err
 		}
 	}
@@ -101,7 +102,7 @@ func EnsureTopology(ctx context.Context, nc *nats.Conn, c Config) error {
 func topology(c *Config) []natsjs.StreamConfig {
 	n := c.Names
 	base := natsjs.StreamConfig{
-		Retention: natsjs.LimitsPolicy, Storage: natsjs.FileStorage, Discard: natsjs.DiscardOld, Replicas: 1,
+		Retention: natsjs.LimitsPolicy, Storage: natsjs.FileStorage, Discard: natsjs.DiscardOld, Replicas: c.Replicas,
 		MaxConsumers: maxConsumers, MaxMsgs: -1, MaxBytes: -1, MaxMsgsPerSubject: -1, MaxMsgSize: -1,
 		Duplicates: duplicateWindow, AllowDirect: true, AllowAtomicPublish: c.Durability == Fsync,
 	}
@@ -133,18 +134,18 @@ func topology(c *Config) []natsjs.StreamConfig {
 	return []natsjs.StreamConfig{log, journal, records, retained}
 }
 
-func ensureStream(ctx context.Context, js natsjs.JetStream, want natsjs.StreamConfig) error {
+func ensureStream(ctx context.Context, js natsjs.JetStream, c *Config, want natsjs.StreamConfig) error {
 	stream, err := js.Stream(ctx, want.Name)
 	if errors.Is(err, natsjs.ErrStreamNotFound) {
-		if _, err = js.CreateStream(ctx, want); err != nil {
-			return fmt.Errorf("create stream %s: %w", want.Name, clientErr(err))
-		}
-		return nil
+		return createStream(ctx, js, c, want)
 	}
 	if err != nil {
 		return fmt.Errorf("look up stream %s: %w", want.Name, clientErr(err))
 	}
 	have := stream.CachedInfo().Config
+	if c.Replicas == 0 {
+		want.Replicas = have.Replicas
+	}
 	if err := checkShape(have, want); err != nil {
 		return err
 	}
@@ -155,6 +156,9 @@ func ensureStream(ctx context.Context, js natsjs.JetStream, want natsjs.StreamCo
 		if want.AllowAtomicPublish && !have.AllowAtomicPublish {
 			return unsuitable(want.Name, "allow_atomic", false, true)
 		}
+		if have.Replicas != want.Replicas {
+			return unsuitable(want.Name, "num_replicas", have.Replicas, want.Replicas)
+		}
 		return nil
 	}
 	if have.Metadata[metadataKind] != want.Metadata[metadataKind] || have.Metadata[metadataFormat] != format {
@@ -164,15 +168,66 @@ func ensureStream(ctx context.Context, js natsjs.JetStream, want natsjs.StreamCo
 	return updateLimits(ctx, js, have, want)
 }
 
+// replicasByDefault is how many servers keep each stream, where there are as many.
+const replicasByDefault = 3
+
+// createStream makes a stream, with as many replicas as the cluster has room for, if the configuration does not say.
+func createStream(ctx context.Context, js natsjs.JetStream, c *Config, want natsjs.StreamConfig) error {
+	want.Replicas = c.Replicas
+	if c.Replicas == 0 {
+		want.Replicas = replicasByDefault
+	}
+	_, err := js.CreateStream(ctx, want)
+	if code := errorCode(err); c.Replicas == 0 && (code == codeNoSuitablePeers || code == codeReplicasNotSupported) {
+		if code == codeNoSuitablePeers {
+			c.Logger.Warn("the NATS cluster has no three servers for it: the stream is kept on one", "stream", want.Name, "cause", err)
+		}
+		want.Replicas = 1
+		_, err = js.CreateStream(ctx, want)
+	}
+	if err != nil {
+		return fmt.Errorf("create stream %s: %w%s", want.Name, clientErr(err), createAdvice(ctx, js, errorCode(err), &want))
+	}
+	return nil
+}
+
+// createAdvice says what to do about a stream that cannot be made.
+func createAdvice(ctx context.Context, js natsjs.JetStream, code natsjs.ErrorCode, want *natsjs.StreamConfig) string {
+	switch code {
+	case codeSubjectOverlap:
+		other, err := js.StreamNameBySubject(ctx, want.Subjects[0])
+		if err != nil {
+			other = "another stream"
+		}
+		return fmt.Sprintf(": %s takes subjects of %s: change it, or let us use other names", other, strings.Join(want.Subjects, " "))
+	case codeStreamLimit:
+		return ": give the account more streams (max_streams)"
+	case codeInsufficientResources, codeStorageExceeded, codeStreamBytesLimit:
+		return fmt.Sprintf(": give the account more storage, or set storage.max_bytes to less than %d", want.MaxBytes)
+	case codeNoSuitablePeers, codeReplicasNotSupported:
+		return fmt.Sprintf(": the NATS cluster cannot keep it on %d servers: start them, or set storage.replicas to 1", want.Replicas)
+	}
+	return ""
+}
+
+// errorCode is the server's code of an error of its API, 0 for others.
+func errorCode(err error) natsjs.ErrorCode {
+	var api natsjs.JetStreamError
+	if errors.As(err, &api) && api.APIError() != nil {
+		return api.APIError().ErrorCode
+	}
+	return 0
+}
+
 // updateLimits sets the limits that the configuration names on a stream of ours, lets it take batches if we need them, and
 // changes nothing else.
 func updateLimits(ctx context.Context, js natsjs.JetStream, have, want natsjs.StreamConfig) error {
 	if have.MaxAge == want.MaxAge && have.MaxBytes == want.MaxBytes && have.Duplicates == want.Duplicates &&
-		have.SubjectDeleteMarkerTTL == want.SubjectDeleteMarkerTTL && (have.AllowAtomicPublish || !want.AllowAtomicPublish) {
+		have.Replicas == want.Replicas && have.SubjectDeleteMarkerTTL == want.SubjectDeleteMarkerTTL && (have.AllowAtomicPublish || !want.AllowAtomicPublish) {
 		return nil
 	}
 	have.MaxAge, have.MaxBytes, have.Duplicates = want.MaxAge, want.MaxBytes, want.Duplicates
-	have.SubjectDeleteMarkerTTL = want.SubjectDeleteMarkerTTL
+	have.SubjectDeleteMarkerTTL, have.Replicas = want.SubjectDeleteMarkerTTL, want.Replicas
 	have.AllowAtomicPublish = have.AllowAtomicPublish || want.AllowAtomicPublish
 	if _, err := js.UpdateStream(ctx, have); err != nil {
 		return fmt.Errorf("update limits of stream %s: %w", want.Name, clientErr(err))
@@ -194,7 +249,6 @@ func checkShape(have, want natsjs.StreamConfig) error {
 		{"retention", have.Retention, want.Retention},
 		{"storage", have.Storage, want.Storage},
 		{"discard", have.Discard, want.Discard},
-		{"num_replicas", have.Replicas, want.Replicas},
 		{"max_consumers", min(have.MaxConsumers, consumers), consumers},
 		{"max_msgs", have.MaxMsgs, want.MaxMsgs},
 		{"max_msg_size", have.MaxMsgSize, want.MaxMsgSize},

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"time"
@@ -29,9 +30,18 @@ type ListenersConfig struct {
 	WebSocket string // the same, or "off": no listener
 }
 
-// NATSConfig is about the NATS server inside.
+// NATSConfig is about the NATS server inside, or about those outside that are used instead.
 type NATSConfig struct {
-	Listen string // host:port, or "off": no listener, in-process only
+	Listen         string // host:port, or "off": no listener, in-process only
+	URL            string // empty: the server inside
+	Creds, NKey    string // paths
+	User, Password string
+	Token          string
+	TLSCA          string // path
+	TLSCert        string // path
+	TLSKey         string // path
+	JSDomain       string
+	ConnectTimeout time.Duration
 }
 
 // StorageConfig bounds what is kept on disk.
@@ -40,6 +50,7 @@ type StorageConfig struct {
 	Durability string // process or fsync
 	MaxBytes   int64  // 0 means auto, until serve has looked at the disk
 	MaxAge     time.Duration
+	Replicas   int // 0 means auto
 }
 
 // LogConfig is about the log on stderr.
@@ -88,6 +99,33 @@ type SharesConfig struct {
 // TopicsConfig bounds topic names and filters.
 type TopicsConfig struct {
 	MaxLength int // bytes of the NATS subject that the topic becomes
+}
+
+// settle decides what follows from where NATS is: with servers outside there is no listener of ours, and only a data directory
+// that was asked for.
+func (c *Config) settle(set settings) error {
+	if c.NATS.URL == "" {
+		for _, name := range []string{"nats.creds", "nats.nkey", "nats.user", "nats.password", "nats.token", "nats.tls_ca", "nats.tls_cert", "nats.tls_key", "nats.js_domain"} {
+			if set.given(name) {
+				return fmt.Errorf("%s from %s: it is for NATS servers outside; add --nats with their URL", name, set[name].origin)
+			}
+		}
+		if c.Storage.Replicas > 1 {
+			return fmt.Errorf("storage.replicas %d: the NATS server inside is alone; use a cluster of NATS servers with --nats", c.Storage.Replicas)
+		}
+		return nil
+	}
+	if set.given("nats.listen") {
+		return fmt.Errorf("nats.listen from %s beside --nats: the servers outside listen for NATS clients; leave one of them out", set["nats.listen"].origin)
+	}
+	c.NATS.Listen = wordOff
+	if !set.given("storage.data_dir") {
+		c.Storage.DataDir = ""
+	}
+	if (c.NATS.TLSCert == "") != (c.NATS.TLSKey == "") {
+		return errors.New("nats.tls_cert and nats.tls_key go together: set both")
+	}
+	return nil
 }
 
 // Validate checks what concerns more than one key. The bounds of single keys hold since they were set.

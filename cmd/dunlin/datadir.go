@@ -38,13 +38,12 @@ func unwritable(path string, err error) error {
 //
 // Invariant: it is never below what is in use, so that a disk which others fill does not cost messages at a restart.
 func defaultMaxBytes(dataDir string) int64 {
-	const most = 10 * gibibyte
 	free, known := freeDisk(dataDir)
 	if !known {
-		return most
+		return mostBytes
 	}
 	used := usedBytes(dataDir)
-	return min(most, max(used, (free+used)/2, leastMaxBytes))
+	return min(mostBytes, max(used, (free+used)/2, leastMaxBytes))
 }
 
 // usedBytes is the size of all files in the directory. What cannot be read counts nothing.

@@ -60,7 +60,10 @@ func keyTables() string {
 		if k.flag != "" {
 			name += "<br>`--" + k.flag + "`"
 		}
-		if k.follows != "" {
+		switch {
+		case k.preset == "" && k.follows == "":
+			preset = "none"
+		case k.follows != "":
 			preset = "as `" + k.follows + "`"
 		}
 		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", name, preset, k.bind(new(Config)).allowed(), k.meaning)

@@ -47,8 +47,65 @@ var keys = []key{
 		bind:    func(c *Config) value { return addressValue{to: &c.NATS.Listen, mayBeOff: true} },
 	},
 	{
+		name: "nats.url", flag: "nats", operand: "URLS",
+		meaning: "NATS servers to use instead of the one inside, as `nats://host:4222` or `tls://host:4222`, several of one cluster separated by commas",
+		bind:    func(c *Config) value { return textValue{to: &c.NATS.URL, what: "one or more URLs such as nats://host:4222"} },
+	},
+	{
+		name: "nats.creds", flag: "creds", operand: "FILE",
+		meaning: "credentials file (JWT and seed) to log in to these servers",
+		bind:    func(c *Config) value { return pathValue{to: &c.NATS.Creds, mayBeEmpty: true} },
+	},
+	{
+		name: "nats.nkey", flag: "nkey", operand: "FILE",
+		meaning: "file with the seed of an nkey to log in to these servers",
+		bind:    func(c *Config) value { return pathValue{to: &c.NATS.NKey, mayBeEmpty: true} },
+	},
+	{
+		name:    "nats.user",
+		meaning: "user name to log in to these servers",
+		bind:    func(c *Config) value { return textValue{to: &c.NATS.User, what: "a name"} },
+	},
+	{
+		name:    "nats.password",
+		meaning: "password of that user; better in the variable `DUNLIN_NATS__PASSWORD` than on a command line",
+		bind:    func(c *Config) value { return textValue{to: &c.NATS.Password, what: "a password", secret: true} },
+	},
+	{
+		name:    "nats.token",
+		meaning: "token to log in to these servers; better in the variable `DUNLIN_NATS__TOKEN`",
+		bind:    func(c *Config) value { return textValue{to: &c.NATS.Token, what: "a token", secret: true} },
+	},
+	{
+		name:    "nats.tls_ca",
+		meaning: "PEM file of the authorities that may sign the certificates of these servers; without it those of the system",
+		bind:    func(c *Config) value { return pathValue{to: &c.NATS.TLSCA, mayBeEmpty: true} },
+	},
+	{
+		name:    "nats.tls_cert",
+		meaning: "PEM file of the certificate that is shown to these servers",
+		bind:    func(c *Config) value { return pathValue{to: &c.NATS.TLSCert, mayBeEmpty: true} },
+	},
+	{
+		name:    "nats.tls_key",
+		meaning: "PEM file of its key",
+		bind:    func(c *Config) value { return pathValue{to: &c.NATS.TLSKey, mayBeEmpty: true} },
+	},
+	{
+		name: "nats.js_domain", flag: "js-domain", operand: "DOMAIN",
+		meaning: "JetStream domain whose streams are used, when these servers reach it by leaf nodes",
+		bind:    func(c *Config) value { return textValue{to: &c.NATS.JSDomain, what: "the name of a domain"} },
+	},
+	{
+		name: "nats.connect_timeout", preset: "30s",
+		meaning: "how long a start waits for these servers",
+		bind: func(c *Config) value {
+			return durationValue{to: &c.NATS.ConnectTimeout, min: 0, max: time.Hour}
+		},
+	},
+	{
 		name: "storage.data_dir", preset: "./dunlin-data", flag: "data-dir", operand: "DIR",
-		meaning: "directory of everything that lasts; made when missing",
+		meaning: "directory of everything that lasts; made when missing; beside `nats.url` not used unless it is set, and then it holds the name of this node",
 		bind:    func(c *Config) value { return pathValue{to: &c.Storage.DataDir} },
 	},
 	{
@@ -71,6 +128,13 @@ var keys = []key{
 		meaning: "how long the message log keeps a message",
 		bind: func(c *Config) value {
 			return durationValue{to: &c.Storage.MaxAge, min: time.Minute, max: Never - 1}
+		},
+	},
+	{
+		name: "storage.replicas", preset: "auto",
+		meaning: "servers that keep each stream; `auto` is three where the NATS cluster has as many, else one, and what is there already stays as it is",
+		bind: func(c *Config) value {
+			return replicasValue{to: &c.Storage.Replicas}
 		},
 	},
 	{

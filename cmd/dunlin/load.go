@@ -47,6 +47,9 @@ func loadConfig(o options) (Config, settings, error) {
 				keys[i].name, s.text, s.origin, err, v.allowed())
 		}
 	}
+	if err := c.settle(set); err != nil {
+		return Config{}, nil, err
+	}
 	return c, set, c.Validate()
 }
 
@@ -115,6 +118,15 @@ func (s settings) put(name, text, origin string) error {
 	return nil
 }
 
+// given reports whether somebody set a key to something, before or after addDefaults.
+func (s settings) given(name string) bool {
+	found, ok := s[name]
+	return ok && found.text != "" && !strings.HasPrefix(found.origin, originDefault)
+}
+
+// originDefault begins the origin of what nobody set.
+const originDefault = "default"
+
 // addDefaults fills in the keys that nobody set. A key that follows another comes after it in the table.
 func (s settings) addDefaults() {
 	for i := range keys {
@@ -123,9 +135,9 @@ func (s settings) addDefaults() {
 			continue
 		}
 		if k.follows != "" {
-			s[k.name] = setting{text: s[k.follows].text, origin: "default, as " + k.follows}
+			s[k.name] = setting{text: s[k.follows].text, origin: originDefault + ", as " + k.follows}
 			continue
 		}
-		s[k.name] = setting{text: k.preset, origin: "default"}
+		s[k.name] = setting{text: k.preset, origin: originDefault}
 	}
 }

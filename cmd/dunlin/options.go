@@ -33,7 +33,10 @@ func addConfigFlags(flags *pflag.FlagSet) *options {
 }
 
 func addKeyFlag(flags *pflag.FlagSet, k *key, o *options) {
-	usage := fmt.Sprintf("%s (default %s)", strings.ReplaceAll(k.meaning, "`", ""), k.preset)
+	usage := strings.ReplaceAll(k.meaning, "`", "")
+	if k.preset != "" {
+		usage += fmt.Sprintf(" (default %s)", k.preset)
+	}
 	f := flags.VarPF(keyFlag{k, o}, k.flag, "", usage)
 	if k.operand == "" {
 		f.NoOptDefVal = "true"

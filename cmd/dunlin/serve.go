@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -54,13 +55,15 @@ func newServeCommand() *cobra.Command {
 
 // serve runs a broker in its data directory until a signal, the end of ctx, or a failure.
 func serve(ctx context.Context, c Config, start starter, stdout, stderr io.Writer) error {
-	dataDir, err := prepareDataDir(c.Storage.DataDir)
-	if err != nil {
-		return err
+	if c.Storage.DataDir != "" {
+		dataDir, err := prepareDataDir(c.Storage.DataDir)
+		if err != nil {
+			return err
+		}
+		c.Storage.DataDir = dataDir
 	}
-	c.Storage.DataDir = dataDir
-	if c.Storage.MaxBytes == 0 {
-		c.Storage.MaxBytes = defaultMaxBytes(dataDir)
+	if c.Storage.MaxBytes == 0 && c.NATS.URL == "" {
+		c.Storage.MaxBytes = defaultMaxBytes(c.Storage.DataDir)
 	}
 	log := newLogger(c.Log, stderr)
 	tuneCollector()
@@ -76,6 +79,7 @@ func serve(ctx context.Context, c Config, start starter, stdout, stderr io.Write
 	}
 	go keepMemory(running)
 	at := b.Addresses()
+	dataDir := cmp.Or(c.Storage.DataDir, wordOff)
 	log.Info("dunlin ready", "mqtt", at.MQTT, "ws", at.WebSocket, "nats", at.NATS, "data", dataDir)
 	_, _ = fmt.Fprintf(stdout, "dunlin ready: mqtt %s, ws %s, nats %s, data %s\n", at.MQTT, at.WebSocket, at.NATS, dataDir)
 

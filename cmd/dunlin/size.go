@@ -31,7 +31,7 @@ type sizeValue struct {
 }
 
 func (v sizeValue) set(text string) error {
-	if v.mayBeAuto && text == sizeAuto {
+	if v.mayBeAuto && text == wordAuto {
 		*v.to = 0
 		return nil
 	}
@@ -45,7 +45,7 @@ func (v sizeValue) set(text string) error {
 
 func (v sizeValue) text() string {
 	if v.mayBeAuto && *v.to == 0 {
-		return sizeAuto
+		return wordAuto
 	}
 	return formatSize(*v.to)
 }

@@ -8,12 +8,13 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 )
 
 // Words that some keys take in place of a value.
 const (
 	wordOff   = "off"
-	sizeAuto  = "auto"
+	wordAuto  = "auto"
 	wordNever = "never"
 )
 
@@ -58,10 +59,13 @@ func (v addressValue) allowed() string {
 	return "host:port"
 }
 
-type pathValue struct{ to *string }
+type pathValue struct {
+	to         *string
+	mayBeEmpty bool
+}
 
 func (v pathValue) set(text string) error {
-	if text == "" || strings.ContainsRune(text, 0) {
+	if text == "" && !v.mayBeEmpty || strings.ContainsRune(text, 0) {
 		return errNotAllowed
 	}
 	*v.to = text
@@ -70,6 +74,56 @@ func (v pathValue) set(text string) error {
 
 func (v pathValue) text() string    { return *v.to }
 func (v pathValue) allowed() string { return "a path" }
+
+// textValue is a text that somebody else reads; empty when it is not set.
+type textValue struct {
+	to *string
+	// what it must be, in words.
+	what string
+	// secret texts are not printed.
+	secret bool
+}
+
+func (v textValue) set(text string) error {
+	if strings.ContainsFunc(text, unicode.IsControl) {
+		return errNotAllowed
+	}
+	*v.to = text
+	return nil
+}
+
+func (v textValue) text() string {
+	if v.secret && *v.to != "" {
+		return "(secret)"
+	}
+	return *v.to
+}
+
+func (v textValue) allowed() string { return v.what }
+
+// replicasValue is an odd number of servers.
+type replicasValue struct{ to *int } // auto is stored as 0
+
+func (v replicasValue) set(text string) error {
+	n, err := strconv.Atoi(text)
+	switch {
+	case text == wordAuto:
+		n = 0
+	case err != nil || n < 1 || n > 5 || n%2 == 0:
+		return errNotAllowed
+	}
+	*v.to = n
+	return nil
+}
+
+func (v replicasValue) text() string {
+	if *v.to == 0 {
+		return wordAuto
+	}
+	return strconv.Itoa(*v.to)
+}
+
+func (v replicasValue) allowed() string { return "1, 3, 5 or auto" }
 
 type boolValue struct{ to *bool }
 

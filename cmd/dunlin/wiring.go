@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
@@ -35,14 +36,11 @@ func startBroker(ctx context.Context, c Config, log *slog.Logger) (broker, error
 }
 
 func (n *node) start(ctx context.Context, c Config, log *slog.Logger) error {
-	embedded, err := jetstream.StartEmbedded(embeddedConfig(c, log))
-	if err != nil {
-		return err
+	connect := n.connectInside
+	if c.NATS.URL != "" {
+		connect = n.connectOutside
 	}
-	n.onStop(func(ctx context.Context) error { return stopNATS(ctx, embedded.Shutdown, log) })
-	n.at.NATS = cmp.Or(embedded.Address(), wordOff)
-
-	connection, err := embedded.Connect()
+	connection, err := connect(ctx, &c, log)
 	if err != nil {
 		return err
 	}
@@ -66,6 +64,48 @@ func (n *node) start(ctx context.Context, c Config, log *slog.Logger) error {
 	n.at.WebSocket = cmp.Or(n.broker.WebSocketAddr(), wordOff)
 	return nil
 }
+
+// connectInside starts the NATS server in this process and connects to it.
+func (n *node) connectInside(_ context.Context, c *Config, log *slog.Logger) (*jetstream.Conn, error) {
+	embedded, err := jetstream.StartEmbedded(embeddedConfig(*c, log))
+	if err != nil {
+		return nil, err
+	}
+	n.onStop(func(ctx context.Context) error { return stopNATS(ctx, embedded.Shutdown, log) })
+	n.at.NATS = cmp.Or(embedded.Address(), wordOff)
+	return embedded.Connect()
+}
+
+// connectOutside connects to NATS servers that are not ours, and makes sure that they do. What they allow bounds the
+// configuration.
+func (n *node) connectOutside(ctx context.Context, c *Config, log *slog.Logger) (*jetstream.Conn, error) {
+	connection, err := jetstream.ConnectExternal(ctx, externalConfig(*c, log))
+	if err != nil {
+		return nil, err
+	}
+	if c.Storage.MaxBytes == 0 {
+		c.Storage.MaxBytes = jetstream.RoomForLog(ctx, connection, storageConfig(*c, log), mostBytes)
+	}
+	findings := jetstream.Diagnose(ctx, connection, storageConfig(*c, log))
+	for _, f := range findings {
+		if f.Verdict == jetstream.Doubt {
+			log.Warn("NATS: "+f.Text, "about", f.Subject, "advice", f.Advice)
+		}
+	}
+	if err := jetstream.FirstFailure(findings); err != nil {
+		connection.Close()
+		return nil, fmt.Errorf("NATS at %s will not do: %w", connection.ConnectedUrlRedacted(), err)
+	}
+	if most := connection.MaxPayload() - payloadHeadroom; c.Limits.MaxPacket > most {
+		log.Warn("limits.max_packet is bounded by max_payload of the NATS server", "asked", c.Limits.MaxPacket, "now", most)
+		c.Limits.MaxPacket = most
+	}
+	n.at.NATS = connection.ConnectedAddr()
+	return connection, nil
+}
+
+// mostBytes is the largest log that nobody has asked for.
+const mostBytes = 10 * gibibyte
 
 func (n *node) onStop(stop func(context.Context) error) { n.stops = append(n.stops, stop) }
 
@@ -115,10 +155,23 @@ func embeddedConfig(c Config, log *slog.Logger) jetstream.EmbeddedConfig {
 	return e
 }
 
+func externalConfig(c Config, log *slog.Logger) jetstream.ExternalConfig {
+	return jetstream.ExternalConfig{
+		URLs: c.NATS.URL, Credentials: c.NATS.Creds, NKey: c.NATS.NKey,
+		User: c.NATS.User, Password: c.NATS.Password, Token: c.NATS.Token,
+		TLSCA: c.NATS.TLSCA, TLSCert: c.NATS.TLSCert, TLSKey: c.NATS.TLSKey,
+		ConnectTimeout: c.NATS.ConnectTimeout, Logger: log,
+	}
+}
+
 func storageConfig(c Config, log *slog.Logger) jetstream.Config {
 	s := jetstream.DefaultConfig()
 	s.Durability = jetstream.Durability(c.Storage.Durability)
 	s.MaxAge, s.MaxBytes = c.Storage.MaxAge, c.Storage.MaxBytes
+	s.Replicas, s.Domain = c.Storage.Replicas, c.NATS.JSDomain
+	if c.NATS.URL == "" {
+		s.Replicas = 1
+	}
 	s.Logger = log
 	return s
 }
