@@ -302,10 +302,13 @@ func isSection(name string) bool {
 	return false
 }
 
-// nearestKey is the known key that takes the fewest edits to reach from name.
+// nearestKey is the known key that takes the fewest edits to reach from name, in its section if name is one.
 func nearestKey(name string) string {
 	nearest, fewest := "", math.MaxInt
 	for i := range keys {
+		if isSection(name) && !strings.HasPrefix(keys[i].name, name+".") {
+			continue
+		}
 		if distance := fuzzy.LevenshteinDistance(name, keys[i].name); distance < fewest {
 			nearest, fewest = keys[i].name, distance
 		}

@@ -22,8 +22,23 @@ type setting struct {
 // settings holds, for each key that was set, the setting which wins.
 type settings map[string]setting
 
-// loadConfig puts the sources together, the stronger over the weaker: flag > variable > file > default.
+// loadConfig is the configuration as a broker runs with it.
 func loadConfig(o options) (Config, settings, error) {
+	c, set, err := readConfig(o)
+	if err == nil {
+		err = c.settle(set)
+	}
+	if err == nil {
+		err = c.Validate()
+	}
+	if err != nil {
+		return Config{}, nil, err
+	}
+	return c, set, nil
+}
+
+// readConfig puts the sources together, the stronger over the weaker: flag > variable > file > default.
+func readConfig(o options) (Config, settings, error) {
 	set := make(settings)
 	if o.file != "" {
 		if err := set.readFile(o.file); err != nil {
@@ -47,10 +62,7 @@ func loadConfig(o options) (Config, settings, error) {
 				keys[i].name, s.text, s.origin, err, v.allowed())
 		}
 	}
-	if err := c.settle(set); err != nil {
-		return Config{}, nil, err
-	}
-	return c, set, c.Validate()
+	return c, set, nil
 }
 
 func (s settings) readFile(path string) error {

@@ -67,11 +67,16 @@ func TestEveryKeyIsSetFromEverySource(t *testing.T) {
 
 func assertEffective(t *testing.T, k *key, want string, o options) {
 	t.Helper()
-	c, set, err := loadConfig(o)
+	c, set, err := readConfig(o) // what keys have to do with one another is another matter
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := k.bind(&c).text(); got != want || set[k.name].origin == "default" {
+	v := k.bind(&c)
+	if text, ok := v.(textValue); ok {
+		text.secret = false
+		v = text
+	}
+	if got := v.text(); got != want || set[k.name].origin == "default" {
 		t.Errorf("%s is %s from %s, want %s", k.name, got, set[k.name].origin, want)
 	}
 }
@@ -80,7 +85,7 @@ func assertEffective(t *testing.T, k *key, want string, o options) {
 func otherValue(t *testing.T, k *key) string {
 	t.Helper()
 	var c Config
-	for _, text := range []string{"true", "127.0.0.1:99", "json", "warn", "drop_newest", "fsync", "17", "17s", "17m", "15MiB", "/else"} {
+	for _, text := range []string{"true", "127.0.0.1:99", "json", "warn", "drop_newest", "fsync", "17", "3", "17s", "17m", "15MiB", "/else"} {
 		if text != k.preset && k.bind(&c).set(text) == nil {
 			return text
 		}
@@ -222,5 +227,45 @@ func assertSays(t *testing.T, err error, parts ...string) {
 		if !strings.Contains(err.Error(), part) {
 			t.Errorf("error does not say %q: %v", part, err)
 		}
+	}
+}
+
+func TestNATSOutsideAndInsideDoNotMix(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		set  []override
+		says []string
+	}{
+		{"login without servers", []override{{"nats.creds", "/x", "flag --creds"}}, []string{"nats.creds", "flag --creds", "--nats"}},
+		{"listener beside servers", []override{{"nats.url", "nats://x", "flag --nats"}, {"nats.listen", "127.0.0.1:4222", "flag --nats-listen"}}, []string{"nats.listen", "flag --nats-listen", "leave one"}},
+		{"replicas inside", []override{{"storage.replicas", "3", "flag --set"}}, []string{"storage.replicas", "--nats"}},
+		{"certificate without key", []override{{"nats.url", "tls://x", "flag --nats"}, {"nats.tls_cert", "/x", "flag --set"}}, []string{"nats.tls_key"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			_, _, err := loadConfig(options{overrides: c.set})
+			assertSays(t, err, c.says...)
+		})
+	}
+	c, _, err := loadConfig(options{overrides: []override{{"nats.url", "nats://x", "flag --nats"}}})
+	if err != nil || c.Storage.DataDir != "" || c.NATS.Listen != wordOff {
+		t.Errorf("data directory %q, listener %q, %v, want none and off", c.Storage.DataDir, c.NATS.Listen, err)
+	}
+	c, _, err = loadConfig(options{overrides: []override{{"nats.url", "nats://x", "flag --nats"}, {"storage.data_dir", "/d", "flag --data-dir"}}})
+	if err != nil || c.Storage.DataDir != "/d" {
+		t.Errorf("data directory %q, %v, want the one that was asked for", c.Storage.DataDir, err)
+	}
+}
+
+func TestSecretsAreNotPrinted(t *testing.T) {
+	c, set, err := loadConfig(options{overrides: []override{{"nats.url", "nats://x", "flag --nats"}, {"nats.password", "hunter2", "flag --set"}, {"nats.token", "hunter2", "flag --set"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out strings.Builder
+	if err := printConfig(&out, &c, set); err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(out.String(), "hunter2") || !strings.Contains(out.String(), "(secret)") {
+		t.Errorf("printed: %s", out.String())
 	}
 }
