@@ -1,15 +1,16 @@
 package jetstream
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"dunlin/sessions"
 )
 
 // Conn is a connection to NATS, for who introduces the parts to one another.
@@ -28,42 +29,21 @@ type ExternalConfig struct {
 	User, Password, Token string
 	// TLSCA, TLSCert and TLSKey are paths of PEM files: who may have signed the servers' certificates, and who we are.
 	TLSCA, TLSCert, TLSKey string
-	// ConnectTimeout is how long servers may take until the first of them is there.
-	ConnectTimeout time.Duration
 	Logger         *slog.Logger
 }
 
-// retryConnect is how long it waits between attempts at the start.
-const retryConnect = 500 * time.Millisecond
-
-// ConnectExternal connects to NATS servers that are not ours, and waits for them for a while. Its errors are one line that says
-// what to do.
-func ConnectExternal(ctx context.Context, c ExternalConfig) (*nats.Conn, error) {
+// ConnectExternal connects to NATS servers that are not ours. Its errors are one line that says what to do, and ErrUnavailable when
+// they may pass by themselves.
+func ConnectExternal(c ExternalConfig) (*nats.Conn, error) {
 	options, err := c.options()
 	if err != nil {
 		return nil, err
 	}
-	deadline := time.Now().Add(c.ConnectTimeout)
-	for attempt := 1; ; attempt++ {
-		nc, err := nats.Connect(c.URLs, options...)
-		switch {
-		case err == nil:
-			return nc, nil
-		case ctx.Err() != nil:
-			return nil, ctx.Err()
-		case !c.mayCome(err) || time.Now().After(deadline):
-			return nil, c.refusal(err)
-		case attempt == 1:
-			c.Logger.Warn("NATS does not answer yet", "servers", c.URLs, "cause", err, "waiting", c.ConnectTimeout)
-		}
-		timer := time.NewTimer(retryConnect)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			return nil, ctx.Err()
-		}
+	nc, err := nats.Connect(c.URLs, options...)
+	if err != nil {
+		return nil, c.refusal(err)
 	}
+	return nc, nil
 }
 
 // options are those of every connection to servers that are not ours.
@@ -109,24 +89,21 @@ func (c *ExternalConfig) options() ([]nats.Option, error) {
 	return options, nil
 }
 
-// mayCome reports whether an attempt that failed may succeed later, with nothing changed here.
-func (c *ExternalConfig) mayCome(err error) bool {
-	text := strings.ToLower(err.Error())
-	return !errors.Is(err, nats.ErrAuthorization) && !strings.Contains(text, "authorization") && !strings.Contains(text, "authentication") &&
-		!strings.Contains(text, "x509") && !strings.Contains(text, "tls") && !strings.Contains(text, "parse")
-}
-
 // refusal is why there is no connection, in one line that says what to do.
 func (c *ExternalConfig) refusal(err error) error {
 	text := strings.ToLower(err.Error())
-	advice := "check --nats and that the servers run"
-	switch {
-	case strings.Contains(text, "authorization"), strings.Contains(text, "authentication"):
-		advice = "check nats.creds, nats.nkey, nats.user and nats.password, or nats.token"
-	case strings.Contains(text, "x509"), strings.Contains(text, "tls"):
-		advice = "check nats.tls_ca, nats.tls_cert and nats.tls_key; a server with TLS may have a URL that begins with tls://"
+	says := func(words ...string) bool {
+		return slices.ContainsFunc(words, func(word string) bool { return strings.Contains(text, word) })
 	}
-	return fmt.Errorf("cannot connect to NATS at %s: %w: %s", c.URLs, err, advice)
+	switch {
+	case says("authorization", "authentication"):
+		return fmt.Errorf("cannot connect to NATS at %s: %w: check nats.creds, nats.nkey, nats.user and nats.password, or nats.token", c.URLs, err)
+	case says("x509", "tls"):
+		return fmt.Errorf("cannot connect to NATS at %s: %w: check nats.tls_ca, nats.tls_cert and nats.tls_key; a server with TLS may have a URL that begins with tls://", c.URLs, err)
+	case says("parse", "invalid"):
+		return fmt.Errorf("cannot connect to NATS at %s: %w: check --nats", c.URLs, err)
+	}
+	return fmt.Errorf("%w: cannot connect to NATS at %s: %w: check --nats and that the servers run", sessions.ErrUnavailable, c.URLs, err)
 }
 
 // Connect connects to an embedded server without a socket. The connection never gives up, and buffers nothing while the

@@ -32,6 +32,8 @@ type Finding struct {
 	Verdict Verdict `json:"verdict"`
 	Text    string  `json:"text"`
 	Advice  string  `json:"advice,omitempty"`
+	// Passing: it may pass by itself, as when a cluster elects a leader.
+	Passing bool `json:"passing,omitempty"`
 }
 
 // String is the finding in one line.
@@ -49,7 +51,7 @@ const leastVersion = "v2.14.0"
 const leastPayload = 256 << 10
 
 // Diagnose looks at the servers behind a connection: whether a broker with this configuration can use them. What cannot be found
-// out after a failure is left out.
+// out after a failure is left out. MaxBytes may be 0: not decided yet.
 func Diagnose(ctx context.Context, nc *nats.Conn, c Config) []Finding {
 	d := diagnosis{nc: nc, config: &c}
 	d.connection()
@@ -67,10 +69,15 @@ func Diagnose(ctx context.Context, nc *nats.Conn, c Config) []Finding {
 	return d.findings
 }
 
-// FirstFailure is the first of the findings with which a broker cannot run, nil when there is none.
+// FirstFailure is the first of the findings with which a broker cannot run, nil when there is none. It is ErrUnavailable when it
+// may pass by itself.
 func FirstFailure(findings []Finding) error {
 	for _, f := range findings {
-		if f.Verdict == Failure {
+		switch {
+		case f.Verdict != Failure:
+		case f.Passing:
+			return fmt.Errorf("%w: %s", sessions.ErrUnavailable, f)
+		default:
 			return errors.New(f.String())
 		}
 	}
@@ -113,6 +120,11 @@ func (d *diagnosis) doubt(subject, text, advice string) {
 	d.findings = append(d.findings, Finding{Subject: subject, Verdict: Doubt, Text: text, Advice: advice})
 }
 
+// passing is a failure of an answer that did not come.
+func (d *diagnosis) passing(subject string, err error, advice string) {
+	d.findings = append(d.findings, Finding{Subject: subject, Verdict: Failure, Text: err.Error(), Advice: advice, Passing: errors.Is(err, sessions.ErrUnavailable)})
+}
+
 func (d *diagnosis) failure(subject, text, advice string) {
 	d.findings = append(d.findings, Finding{Subject: subject, Verdict: Failure, Text: text, Advice: advice})
 }
@@ -142,7 +154,7 @@ func (d *diagnosis) connection() {
 func (d *diagnosis) permissions() bool {
 	missing, err := MissingPermissions(d.nc, d.config.Permissions(), d.config.AckTimeout)
 	if err != nil {
-		d.failure("permissions", err.Error(), "")
+		d.passing("permissions", err, "")
 		return false
 	}
 	if len(missing) == 0 {
@@ -184,11 +196,8 @@ func (d *diagnosis) account(ctx context.Context) bool {
 		}
 		d.failure("JetStream", "it is off "+where, "start nats-server with -js, or jetstream { store_dir: … } in its configuration")
 		return false
-	case errors.Is(err, context.DeadlineExceeded):
-		d.failure("JetStream", fmt.Sprintf("no answer within %v", d.config.AckTimeout), "the cluster has no leader: see that most of its servers run")
-		return false
 	case err != nil:
-		d.failure("JetStream", err.Error(), "")
+		d.passing("JetStream", clientErr(err), "see that most servers of the cluster run")
 		return false
 	}
 	d.limits = info.Limits
@@ -235,7 +244,7 @@ func (d *diagnosis) stream(ctx context.Context, want natsjs.StreamConfig) {
 		return
 	}
 	if err != nil {
-		d.failure(subject, clientErr(err).Error(), "")
+		d.passing(subject, clientErr(err), "see that most servers of the cluster run")
 		return
 	}
 	info := stream.CachedInfo()
@@ -247,7 +256,7 @@ func (d *diagnosis) stream(ctx context.Context, want natsjs.StreamConfig) {
 		return
 	}
 	d.fine(subject, "%d messages, %s, %d consumers, %d replicas", info.State.Msgs, bytesText(int64(info.State.Bytes)), info.State.Consumers, info.Config.Replicas)
-	if info.Cluster != nil {
+	if info.Cluster != nil && d.nc.ConnectedClusterName() != "" {
 		d.replicas(subject, info)
 	}
 	if want.Metadata[metadataKind] != kindLog {
@@ -265,7 +274,7 @@ func (d *diagnosis) stream(ctx context.Context, want natsjs.StreamConfig) {
 // replicas looks at the servers that keep a stream.
 func (d *diagnosis) replicas(subject string, info *natsjs.StreamInfo) {
 	if info.Cluster.Leader == "" {
-		d.failure(subject, "it has no leader", "see that most of its servers run")
+		d.passing(subject, fmt.Errorf("%w: it has no leader", sessions.ErrUnavailable), "see that most servers of the cluster run")
 		return
 	}
 	var behind []string

@@ -36,26 +36,42 @@ func startBroker(ctx context.Context, c Config, log *slog.Logger) (broker, error
 }
 
 func (n *node) start(ctx context.Context, c Config, log *slog.Logger) error {
+	patience := patience{log: log}
 	connect := n.connectInside
 	if c.NATS.URL != "" {
-		connect = n.connectOutside
+		connect = connectOutside
+		patience.until = time.Now().Add(c.NATS.ConnectTimeout)
 	}
-	connection, err := connect(ctx, &c, log)
+	var connection *jetstream.Conn
+	err := patience.try(ctx, func() (err error) {
+		connection, err = connect(ctx, &c, log)
+		return err
+	})
 	if err != nil {
 		return err
 	}
 	n.onStop(func(context.Context) error { connection.Close(); return nil })
+	if c.NATS.URL != "" {
+		n.at.NATS = connection.ConnectedAddr()
+	}
 
-	storage, err := jetstream.Open(ctx, connection, storageConfig(c, log))
+	var storage *jetstream.Storage
+	err = patience.try(ctx, func() (err error) {
+		storage, err = jetstream.Open(ctx, connection, storageConfig(c, log))
+		return err
+	})
 	if err != nil {
 		return err
 	}
 	n.onStop(func(context.Context) error { storage.Close(); return nil })
 
-	n.broker, err = actors.Start(ctx, brokerConfig(c), actors.Storage{
-		Log: storage.Log(), Store: storage.Store(), Queues: storage.Queues(), Retained: storage.Retained(),
-		Shared: storage.Shared(),
-	}, log)
+	err = patience.try(ctx, func() (err error) {
+		n.broker, err = actors.Start(ctx, brokerConfig(c), actors.Storage{
+			Log: storage.Log(), Store: storage.Store(), Queues: storage.Queues(), Retained: storage.Retained(),
+			Shared: storage.Shared(),
+		}, log)
+		return err
+	})
 	if err != nil {
 		return err
 	}
@@ -78,13 +94,10 @@ func (n *node) connectInside(_ context.Context, c *Config, log *slog.Logger) (*j
 
 // connectOutside connects to NATS servers that are not ours, and makes sure that they do. What they allow bounds the
 // configuration.
-func (n *node) connectOutside(ctx context.Context, c *Config, log *slog.Logger) (*jetstream.Conn, error) {
-	connection, err := jetstream.ConnectExternal(ctx, externalConfig(*c, log))
+func connectOutside(ctx context.Context, c *Config, log *slog.Logger) (*jetstream.Conn, error) {
+	connection, err := jetstream.ConnectExternal(externalConfig(*c, log))
 	if err != nil {
 		return nil, err
-	}
-	if c.Storage.MaxBytes == 0 {
-		c.Storage.MaxBytes = jetstream.RoomForLog(ctx, connection, storageConfig(*c, log), mostBytes)
 	}
 	findings := jetstream.Diagnose(ctx, connection, storageConfig(*c, log))
 	for _, f := range findings {
@@ -93,15 +106,45 @@ func (n *node) connectOutside(ctx context.Context, c *Config, log *slog.Logger) 
 		}
 	}
 	if err := jetstream.FirstFailure(findings); err != nil {
+		at := connection.ConnectedUrlRedacted()
 		connection.Close()
-		return nil, fmt.Errorf("NATS at %s will not do: %w", connection.ConnectedUrlRedacted(), err)
+		return nil, fmt.Errorf("NATS at %s will not do: %w", at, err)
+	}
+	if c.Storage.MaxBytes == 0 {
+		c.Storage.MaxBytes = jetstream.RoomForLog(ctx, connection, storageConfig(*c, log), mostBytes)
 	}
 	if most := connection.MaxPayload() - payloadHeadroom; c.Limits.MaxPacket > most {
 		log.Warn("limits.max_packet is bounded by max_payload of the NATS server", "asked", c.Limits.MaxPacket, "now", most)
 		c.Limits.MaxPacket = most
 	}
-	n.at.NATS = connection.ConnectedAddr()
 	return connection, nil
+}
+
+// patience is how long a start puts up with storage that is not there yet: servers that start too, or elect a leader.
+type patience struct {
+	until time.Time
+	log   *slog.Logger
+}
+
+// betweenTries is the time from one attempt to the next.
+const betweenTries = 500 * time.Millisecond
+
+// try repeats what fails with ErrUnavailable.
+func (p patience) try(ctx context.Context, attempt func() error) error {
+	for n := 1; ; n++ {
+		err := attempt()
+		if !errors.Is(err, sessions.ErrUnavailable) || ctx.Err() != nil || time.Now().After(p.until) {
+			return err
+		}
+		if n&(n-1) == 0 { // 1, 2, 4, 8 …
+			p.log.Warn("NATS is not ready yet", "cause", err, "waiting", time.Until(p.until).Round(time.Second))
+		}
+		select {
+		case <-time.After(betweenTries):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
 // mostBytes is the largest log that nobody has asked for.
@@ -160,7 +203,7 @@ func externalConfig(c Config, log *slog.Logger) jetstream.ExternalConfig {
 		URLs: c.NATS.URL, Credentials: c.NATS.Creds, NKey: c.NATS.NKey,
 		User: c.NATS.User, Password: c.NATS.Password, Token: c.NATS.Token,
 		TLSCA: c.NATS.TLSCA, TLSCert: c.NATS.TLSCert, TLSKey: c.NATS.TLSKey,
-		ConnectTimeout: c.NATS.ConnectTimeout, Logger: log,
+		Logger: log,
 	}
 }
 

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	mqtt3 "github.com/eclipse/paho.mqtt.golang"
+
+	"dunlin/mqttcodec"
 )
 
 // client3 is a connection of paho.mqtt.golang, the 3.1 and 3.1.1 library.
@@ -89,6 +91,9 @@ func (l *client3) subscribe(filter string, qos byte) error {
 	token := l.client.Subscribe(filter, qos, nil).(*mqtt3.SubscribeToken)
 	if err := wait3(token); err != nil {
 		return err
+	}
+	if _, shared, ok := mqttcodec.SharedFilter(filter); ok { // the library answers for the filter in it
+		filter = shared
 	}
 	return granted(token.Result()[filter], qos)
 }

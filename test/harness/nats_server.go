@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -22,6 +23,7 @@ type NATSServer struct {
 
 	t       testing.TB
 	config  string // path
+	before  string // the configuration before the last Reconfigure
 	process *process
 	log     *logLines
 }
@@ -51,7 +53,7 @@ func StartNATSCluster(t testing.TB, n int, more ...string) []*NATSServer {
 		s.start()
 	}
 	for _, s := range servers {
-		s.awaitJetStream()
+		s.AwaitJetStream()
 	}
 	return servers
 }
@@ -82,7 +84,7 @@ func (s *NATSServer) URL() string { return "nats://" + s.Address }
 func (s *NATSServer) Up() {
 	s.t.Helper()
 	s.start()
-	s.awaitJetStream()
+	s.AwaitJetStream()
 }
 
 // start starts the process and waits until it accepts connections.
@@ -114,8 +116,8 @@ func (s *NATSServer) start() {
 	})
 }
 
-// awaitJetStream waits until the server, and the cluster that it is in, answer the JetStream API.
-func (s *NATSServer) awaitJetStream() {
+// AwaitJetStream waits until the server, and the cluster that it is in, answer the JetStream API.
+func (s *NATSServer) AwaitJetStream() {
 	s.t.Helper()
 	Eventually(s.t, startLimit, "JetStream answers at "+s.Address, func() error {
 		nc, err := nats.Connect(s.URL())
@@ -150,7 +152,7 @@ func (s *NATSServer) Stop() {
 	s.process = nil
 }
 
-// Reconfigure replaces what was appended to the configuration file and makes the server read it.
+// Reconfigure replaces text in the configuration file and makes the server read it.
 func (s *NATSServer) Reconfigure(old, replacement string) {
 	s.t.Helper()
 	config, err := os.ReadFile(s.config)
@@ -161,13 +163,33 @@ func (s *NATSServer) Reconfigure(old, replacement string) {
 	if changed == string(config) {
 		s.t.Fatalf("%q is not in the configuration", old)
 	}
-	if err := os.WriteFile(s.config, []byte(changed), 0o600); err != nil {
+	s.before = string(config)
+	s.rewrite(changed)
+}
+
+// Restore takes back the last Reconfigure.
+func (s *NATSServer) Restore() {
+	s.t.Helper()
+	s.rewrite(s.before)
+}
+
+// rewrite replaces the configuration file; a server that runs has read it when it returns.
+func (s *NATSServer) rewrite(config string) {
+	s.t.Helper()
+	if err := os.WriteFile(s.config, []byte(config), 0o600); err != nil {
 		s.t.Fatal(err)
 	}
 	if s.process == nil {
 		return
 	}
+	reloaded := strings.Count(s.log.String(), "Reloaded server configuration")
 	if err := s.process.cmd.Process.Signal(syscall.SIGHUP); err != nil {
 		s.t.Fatal(err)
 	}
+	Eventually(s.t, Patience, "nats-server reads its configuration", func() error {
+		if strings.Count(s.log.String(), "Reloaded server configuration") == reloaded {
+			return errors.New("not yet")
+		}
+		return nil
+	})
 }
