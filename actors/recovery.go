@@ -284,13 +284,19 @@ func (b *Broker) keepCheckpoint(earlier []sessions.Checkpoint) {
 	tick := time.NewTicker(checkpointEvery)
 	defer tick.Stop()
 	settled := b.settled
+	failures := 0
 	for {
 		select {
 		case <-b.running.Done():
 			return
 		case <-tick.C:
-			if err := b.saveCheckpoint(b.running); err != nil && b.running.Err() == nil {
-				b.log.Warn("checkpoint not written", "err", err)
+			err := b.saveCheckpoint(b.running)
+			if err == nil || b.running.Err() != nil {
+				failures = 0
+				continue
+			}
+			if failures++; failures&(failures-1) == 0 { // 1, 2, 4, 8 …: storage may be away for long
+				b.log.Warn("checkpoint not written", "attempt", failures, "err", err)
 			}
 		case <-settled:
 			settled = nil

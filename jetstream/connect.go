@@ -29,7 +29,7 @@ type ExternalConfig struct {
 	User, Password, Token string
 	// TLSCA, TLSCert and TLSKey are paths of PEM files: who may have signed the servers' certificates, and who we are.
 	TLSCA, TLSCert, TLSKey string
-	Logger         *slog.Logger
+	Logger                 *slog.Logger
 }
 
 // ConnectExternal connects to NATS servers that are not ours. Its errors are one line that says what to do, and ErrUnavailable when

@@ -47,7 +47,8 @@ func (e *apiError) err() error {
 	switch {
 	case e.ErrCode == codeWrongLastSequence, e.ErrCode == codeWrongLastSequenceConstant:
 		kind = sessions.ErrConflict
-	case e.ErrCode == codeInsufficientResources, e.ErrCode == codeStorageExceeded, e.ErrCode == codeStoreFailed, e.ErrCode == codeHeaderTooLarge:
+	case e.ErrCode == codeInsufficientResources, e.ErrCode == codeStorageExceeded, e.ErrCode == codeStoreFailed, e.ErrCode == codeHeaderTooLarge,
+		e.ErrCode == codeReplicasNotSupported:
 		kind = sessions.ErrRejected
 	case e.ErrCode == codeTooManyRequests, e.Code == 408, e.Code == 429:
 	case e.Code >= 400 && e.Code < 500:

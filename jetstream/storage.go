@@ -9,12 +9,13 @@ import (
 
 // Storage is everything that is kept in JetStream, ready for use.
 type Storage struct {
-	log      *Log
-	store    *Store
-	queues   *Queues
-	shared   *SharedQueues
-	retained *RetainedStore
-	stats    *Stats
+	log       *Log
+	store     *Store
+	queues    *Queues
+	shared    *SharedQueues
+	retained  *RetainedStore
+	stats     *Stats
+	available *availability
 	// messages writes to the log, state to everything else.
 	messages, state writer
 	inboxes         *inboxes
@@ -34,34 +35,40 @@ func Open(ctx context.Context, nc *nats.Conn, c Config) (*Storage, error) {
 		return nil, clientErr(err)
 	}
 	stats := new(Stats)
+	available := &availability{logger: c.Logger}
 	in := newInboxes(nc, c.AckTimeout)
 	reader := func(stream string) streamReader {
 		return streamReader{inboxes: in, stream: stream, api: c.api(), clustered: nc.ConnectedClusterName() != ""}
 	}
 	log := &Log{config: &c, nc: nc, js: js, inboxes: in, reader: reader(c.Names.Stream), stats: stats, prefix: c.Names.Subjects + ".", own: newOwnEntries(), subjects: newSubjectCache(c.Names.Subjects + ".")}
-	if log.publisher, err = newWriter(nc, &c, stats, log.appended); err != nil {
+	if log.publisher, err = newWriter(nc, &c, stats, func(done []settled) {
+		available.observe(done)
+		log.appended(done)
+	}); err != nil {
 		in.close()
 		return nil, err
 	}
-	state, err := newWriter(nc, &c, stats, func([]settled) {})
+	state, err := newWriter(nc, &c, stats, available.observe)
 	if err != nil {
 		log.publisher.close()
 		in.close()
 		return nil, err
 	}
+	state = newConfirmingWriter(state, reader)
 	return &Storage{
 		log: log,
 		store: &Store{
 			config: &c, publisher: state, stats: stats,
 			records: reader(bucketStream(c.Names.SessionBucket)), journals: reader(c.Names.JournalStream),
 		},
-		queues:   &Queues{config: &c, js: js, log: log},
-		shared:   &SharedQueues{config: &c, js: js, log: log},
-		retained: &RetainedStore{config: &c, publisher: state, reader: reader(bucketStream(c.Names.RetainedBucket)), stats: stats},
-		stats:    stats,
-		messages: log.publisher,
-		state:    state,
-		inboxes:  in,
+		queues:    &Queues{config: &c, js: js, log: log},
+		shared:    &SharedQueues{config: &c, js: js, log: log},
+		retained:  &RetainedStore{config: &c, publisher: state, reader: reader(bucketStream(c.Names.RetainedBucket)), stats: stats},
+		stats:     stats,
+		available: available,
+		messages:  log.publisher,
+		state:     state,
+		inboxes:   in,
 	}, nil
 }
 
@@ -82,6 +89,9 @@ func (s *Storage) Retained() *RetainedStore { return s.retained }
 
 // Stats count what storage passed over.
 func (s *Storage) Stats() *Stats { return s.stats }
+
+// Available reports whether the last writes were answered, by what they stored or by a refusal.
+func (s *Storage) Available() bool { return !s.available.away.Load() }
 
 // Close fails the writes that are unanswered and returns when all sinks were told. End every Tail and Take before.
 func (s *Storage) Close() {
