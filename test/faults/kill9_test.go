@@ -23,6 +23,9 @@ const endTopic = "k9/end/"
 // errBroken: the broker broke the protocol, which a dying connection does not excuse.
 var errBroken = errors.New("the broker broke the protocol")
 
+// errUnavailable: the broker says that it cannot serve a session now, as its storage is away.
+var errUnavailable = errors.New("the broker has no storage")
+
 // connect connects to a session, which must be there once the client has been met.
 func connect(t testing.TB, address string, v mqttcodec.Version, id string, met *bool) (*harness.Raw, error) {
 	r, err := harness.DialRaw(t, address, v)
@@ -40,6 +43,9 @@ func connect(t testing.TB, address string, v mqttcodec.Version, id string, met *
 	}
 	connack, ok := packet.(*mqttcodec.Connack)
 	switch {
+	case ok && connack.Reason == mqttcodec.ServerUnavailable:
+		r.Drop()
+		return nil, fmt.Errorf("%w: %s", errUnavailable, id)
 	case !ok || connack.Reason != mqttcodec.Success:
 		r.Drop()
 		return nil, fmt.Errorf("%w: CONNECT of %s answered with %T %+v", errBroken, id, packet, packet)
@@ -82,7 +88,7 @@ func (f *fleet) subscribers() []*subscriber {
 func (f *fleet) play(b *harness.Broker, subscribers []*subscriber) (wait func()) {
 	var clients sync.WaitGroup
 	end := func(err error) {
-		if errors.Is(err, errBroken) {
+		if errors.Is(err, errBroken) || errors.Is(err, errUnavailable) {
 			f.t.Error(err)
 		}
 	}
@@ -133,14 +139,19 @@ func kill9Loop(t *testing.T, durability string, rounds int, seed uint64) {
 		}
 	}
 	f.complete(b)
+	t.Logf("%d rounds, %s", rounds, f.check())
+}
+
+// check compares what was received with what was sent, all of which is acknowledged, and says how much that was.
+func (f *fleet) check() string {
 	sent := 0
 	for _, p := range f.publishers {
 		sent += p.next
 		for _, s := range f.subscribers() {
-			s.check(t, p)
+			s.check(f.t, p)
 		}
 	}
-	t.Logf("%d rounds, %d messages to %d subscribers", rounds, sent, len(f.subscribers()))
+	return fmt.Sprintf("%d messages acknowledged, each for %d subscribers", sent, len(f.subscribers()))
 }
 
 // environment reads how many rounds to play, and the seed to play them again.

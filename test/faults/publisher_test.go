@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"dunlin/mqttcodec"
 	"dunlin/test/harness"
@@ -24,9 +25,10 @@ type publisher struct {
 	unfinished []outgoing // in the order of sending
 	next       int        // the number of the next message
 	nextID     uint16
-	met        bool        // it has been connected before
-	starts     []int       // next at the start of each connection, to tell the round of a number
-	finishing  atomic.Bool // no new messages: complete what is open and return
+	met        bool          // it has been connected before
+	starts     []int         // next at the start of each connection, to tell the round of a number
+	finishing  atomic.Bool   // no new messages: complete what is open and return
+	pace       time.Duration // at least so long from one batch to the next
 }
 
 // outgoing is one message that is not acknowledged in full.
@@ -114,6 +116,7 @@ func (p *publisher) fill(r *harness.Raw) error {
 	if len(batch) == 0 {
 		return nil
 	}
+	harness.Wait(p.pace)
 	return r.TrySend(batch...)
 }
 

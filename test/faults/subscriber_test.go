@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"dunlin/mqttcodec"
@@ -20,6 +21,15 @@ type subscriber struct {
 	open    map[uint16]bool    // QoS 2 identifiers received, not released
 	streams map[string]*stream // what came, by topic
 	ends    int                // markers of the end that came
+
+	connection atomic.Pointer[harness.Raw] // the last one, for hangUp
+}
+
+// hangUp ends the connection, from any goroutine.
+func (s *subscriber) hangUp() {
+	if r := s.connection.Load(); r != nil {
+		r.Drop()
+	}
 }
 
 // stream is what a subscriber has had of one publisher.
@@ -51,6 +61,7 @@ func (s *subscriber) run(t testing.TB, address string, ends int) error {
 		return err
 	}
 	defer r.Drop()
+	s.connection.Store(r)
 	for s.ends < ends || len(s.open) > 0 {
 		packet, err := r.TryRead()
 		if err != nil {

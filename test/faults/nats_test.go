@@ -1,0 +1,124 @@
+package faults
+
+import (
+	"errors"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"dunlin/test/harness"
+)
+
+// The soak is this long, with a fault so often: make nats-soak sets DUNLIN_NATS_SOAK to more, and then there is one each 20 s.
+const (
+	shortSoak       = 12 * time.Second
+	shortFaultEvery = 4 * time.Second
+	longFaultEvery  = 20 * time.Second
+)
+
+// TestNATSServersComeAndGo restarts servers of a cluster of three, by turns with SIGTERM and SIGKILL, and moves the leaders of the
+// streams, under load. Nothing that was acknowledged is lost, nothing comes twice at QoS 2, the order is kept, and nobody
+// restarts the broker.
+func TestNATSServersComeAndGo(t *testing.T) {
+	length, every, seed := soak(t)
+	random := rand.New(rand.NewPCG(seed, 1))
+	servers := harness.StartNATSCluster(t, 3)
+	urls := make([]string, len(servers))
+	for i, s := range servers {
+		urls[i] = s.URL()
+	}
+	b := harness.Start(t, harness.WithExternalNATS(strings.Join(urls, ",")), harness.Set("sessions.max_queued_messages", 0))
+	f := newFleet(t)
+	for _, s := range f.subscribers() {
+		if err := s.subscribe(t, b.MQTT); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var stop atomic.Bool
+	wait := f.playOn(b, &stop)
+	end := time.Now().Add(length)
+	faults := 0
+	for time.Now().Before(end) && !t.Failed() {
+		harness.Wait(every)
+		s := servers[random.IntN(len(servers))]
+		switch random.IntN(3) {
+		case 0:
+			s.Kill()
+			harness.Wait(time.Duration(random.Int64N(int64(2 * time.Second))))
+			s.Up()
+		case 1:
+			s.Stop()
+			harness.Wait(time.Duration(random.Int64N(int64(2 * time.Second))))
+			s.Up()
+		default:
+			nats := harness.NewNATSCommand(t, s.Address)
+			for _, stream := range []string{"MQTT", "MQTT_JOURNAL", "KV_mqtt_sessions"} {
+				if out, err := nats.Try("stream", "cluster", "step-down", stream); err != nil {
+					t.Logf("%s keeps its leader: %v %s", stream, err, out)
+				}
+			}
+		}
+		faults++
+	}
+	for _, p := range f.publishers {
+		p.finishing.Store(true)
+	}
+	stop.Store(true)
+	for _, s := range f.online {
+		s.hangUp()
+	}
+	wait()
+	f.complete(b)
+	t.Logf("%d faults in %v, %s", faults, length, f.check())
+}
+
+// playOn keeps each publisher and the subscribers that are online connected until stop is set.
+func (f *fleet) playOn(b *harness.Broker, stop *atomic.Bool) (wait func()) {
+	var clients sync.WaitGroup
+	keep := func(run func() error) {
+		clients.Go(func() {
+			for !stop.Load() {
+				if err := run(); errors.Is(err, errBroken) {
+					f.t.Error(err)
+					return
+				}
+				harness.Wait(50 * time.Millisecond)
+			}
+		})
+	}
+	for _, p := range f.publishers {
+		p.pace = 2 * time.Millisecond
+		keep(func() error { return p.run(f.t, b.MQTT) })
+	}
+	for _, s := range f.online {
+		keep(func() error { return s.run(f.t, b.MQTT, 1<<30) })
+	}
+	return clients.Wait
+}
+
+// soak reads how long to go on, and the seed to do it again.
+func soak(t *testing.T) (length, every time.Duration, seed uint64) {
+	t.Helper()
+	length, every, seed = shortSoak, shortFaultEvery, rand.Uint64()
+	if value := os.Getenv("DUNLIN_NATS_SOAK"); value != "" {
+		d, err := time.ParseDuration(value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		length, every = d, longFaultEvery
+	}
+	if value := os.Getenv("DUNLIN_NATS_SEED"); value != "" {
+		n, err := strconv.ParseUint(value, 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		seed = n
+	}
+	t.Logf("DUNLIN_NATS_SOAK=%v DUNLIN_NATS_SEED=%d", length, seed)
+	return length, every, seed
+}
