@@ -120,6 +120,15 @@ func (c *Config) api() string {
 	return "$JS." + c.Domain + ".API."
 }
 
+// wire is the subject on which a write goes out that is stored under subject: a leaf node passes no $KV to another domain but in
+// its API.
+func (c *Config) wire(subject string) string {
+	if c.Domain == "" || !strings.HasPrefix(subject, "$KV.") {
+		return subject
+	}
+	return c.api() + subject
+}
+
 // client is the NATS library's client for the domain.
 func (c *Config) client(nc *nats.Conn) (natsjs.JetStream, error) {
 	if c.Domain == "" {

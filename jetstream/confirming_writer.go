@@ -14,8 +14,9 @@ import (
 	"dunlin/sessions"
 )
 
-// confirmingWriter finds out what became of a write that expects a revision and was not answered: records and journals. While
-// the servers are away such writes wait, and sessions with them, instead of being given up.
+// confirmingWriter writes records, journals, checkpoints and retained messages. It finds out what became of a write that
+// expects a revision and was not answered. While the servers are away such writes wait, and sessions with them, instead of
+// being given up.
 //
 // A write that was not answered may be stored already, or be stored a little later. So what is there now decides: our own
 // document is the result; the expected revision means that the write has to be sent again, and a conflict of the second
@@ -24,6 +25,7 @@ import (
 // Overflow policy: none is needed, since a session has one write of each document under way.
 type confirmingWriter struct {
 	writer
+	config *Config
 	// reader is that of a stream, by name.
 	reader func(stream string) streamReader
 	ctx    context.Context // ends with close
@@ -50,8 +52,8 @@ const (
 	confirmAtOnce = 16
 )
 
-func newConfirmingWriter(w writer, reader func(string) streamReader) *confirmingWriter {
-	c := &confirmingWriter{writer: w, reader: reader}
+func newConfirmingWriter(w writer, config *Config, reader func(string) streamReader) *confirmingWriter {
+	c := &confirmingWriter{writer: w, config: config, reader: reader}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	return c
 }
@@ -60,6 +62,7 @@ func newConfirmingWriter(w writer, reader func(string) streamReader) *confirming
 func (c *confirmingWriter) publish(w write) {
 	text, expects := headerValue(w.header, headerExpectedSubject)
 	if !expects {
+		w.subject = c.config.wire(w.subject)
 		c.writer.publish(w)
 		return
 	}
@@ -73,6 +76,7 @@ func (c *confirmingWriter) publish(w write) {
 // send sends a write, again or for the first time.
 func (c *confirmingWriter) send(u unknownWrite, again bool) {
 	w := u.write
+	w.subject = c.config.wire(w.subject)
 	w.to = sinkFunc(func(r sessions.Result) {
 		unknown := errors.Is(r.Err, sessions.ErrUnavailable) || again && errors.Is(r.Err, sessions.ErrConflict)
 		if !unknown || c.ctx.Err() != nil {

@@ -45,7 +45,7 @@ func TestUnansweredWritesOfDocumentsGetTheirResult(t *testing.T) {
 		t.Fatal(err)
 	}
 	deaf := &deafWriter{writer: s.state.(*confirmingWriter).writer}
-	s.store.publisher = newConfirmingWriter(deaf, s.state.(*confirmingWriter).reader)
+	s.store.publisher = newConfirmingWriter(deaf, s.store.config, s.state.(*confirmingWriter).reader)
 	save := func(document string, expect uint64) sessions.Result {
 		done := make(waiter, 1)
 		s.store.SaveJournal("c", []byte(document), expect, done, 1)

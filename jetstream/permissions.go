@@ -46,8 +46,8 @@ func (c *Config) Permissions() []Permission {
 	publish(n.Subjects+".>", "messages")
 	publish(n.JournalSubjects+".>", "delivery state of sessions")
 	publish(n.CheckpointSubjects+".>", "checkpoints of the broker")
-	publish("$KV."+n.SessionBucket+".>", "session records")
-	publish("$KV."+n.RetainedBucket+".>", "retained messages")
+	publish(c.wire("$KV."+n.SessionBucket+".>"), "session records")
+	publish(c.wire("$KV."+n.RetainedBucket+".>"), "retained messages")
 	publish(api+"INFO", "limits of the account")
 	for _, want := range topology(c) {
 		publish(api+"STREAM.INFO."+want.Name, "looking at a stream")

@@ -54,7 +54,7 @@ func Open(ctx context.Context, nc *nats.Conn, c Config) (*Storage, error) {
 		in.close()
 		return nil, err
 	}
-	state = newConfirmingWriter(state, reader)
+	state = newConfirmingWriter(state, &c, reader)
 	return &Storage{
 		log: log,
 		store: &Store{

@@ -1,6 +1,7 @@
 package external
 
 import (
+	"encoding/json"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -78,6 +79,43 @@ func TestClusterOutside(t *testing.T) {
 		servers[next].Up()
 		next++
 	})
+}
+
+// The queue of an offline session is a consumer in the memory of one server. When that server is lost, and stays so, the session
+// gets its messages all the same.
+func TestQueueOfLostServer(t *testing.T) {
+	t.Parallel()
+	servers := harness.StartNATSCluster(t, 3)
+	b := harness.Start(t, harness.WithExternalNATS(strings.Join([]string{servers[0].URL(), servers[1].URL(), servers[2].URL()}, ",")))
+	away := harness.NewDevice(mqttcodec.V5, "away")
+	c := away.Connect(b, harness.Persistent)
+	c.Subscribe("a/#", 1)
+	c.Disconnect()
+	nats := harness.NewNATSCommand(t, servers[0].Address)
+	var holder string
+	harness.Eventually(t, harness.Patience, "the session's queue is there", func() error {
+		out, err := nats.Try("consumer", "info", "MQTT", "dunlin-s-away", "--json")
+		if err != nil {
+			return err
+		}
+		var info struct {
+			Cluster struct{ Leader string }
+		}
+		if err := json.Unmarshal([]byte(out), &info); err != nil {
+			return err
+		}
+		holder = info.Cluster.Leader
+		return nil
+	})
+	publisher := harness.NewDevice(mqttcodec.V5, "publisher").Connect(b, harness.Persistent)
+	publisher.Publish("a/1", 1, "before")
+	for _, s := range servers {
+		if s.Name == holder {
+			s.Kill()
+		}
+	}
+	publisher.Publish("a/2", 2, "after")
+	away.Resume(b).ExpectPayloads("before", "after")
 }
 
 // A broker runs under exactly the permissions that doctor prints, and says which of them it lacks.

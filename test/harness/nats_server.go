@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -18,8 +19,8 @@ import (
 // NATSServer is a nats-server process of its own, as a broker uses it that was started with --nats. It keeps its address and
 // its store over restarts.
 type NATSServer struct {
-	// Address is host:port for clients.
-	Address string
+	// Address is host:port for clients, Name what it calls itself.
+	Address, Name string
 
 	t       testing.TB
 	config  string // path
@@ -28,7 +29,8 @@ type NATSServer struct {
 	log     *logLines
 }
 
-// StartNATSServer starts a server with JetStream and ends it with the test. More is appended to its configuration file.
+// StartNATSServer starts a server with JetStream and ends it with the test. More is appended to its configuration file; a block
+// "jetstream {…}" is put into its own.
 func StartNATSServer(t testing.TB, more ...string) *NATSServer {
 	t.Helper()
 	s := newNATSServer(t, "nats-1", FreeAddress(t), more)
@@ -61,8 +63,16 @@ func StartNATSCluster(t testing.TB, n int, more ...string) []*NATSServer {
 func newNATSServer(t testing.TB, name, address string, more []string) *NATSServer {
 	t.Helper()
 	dir := t.TempDir()
-	s := &NATSServer{Address: address, t: t, log: &logLines{}, config: filepath.Join(dir, "nats.conf")}
-	config := fmt.Sprintf("server_name: %s\nlisten: %q\njetstream { store_dir: %q }\n%s\n", name, address, filepath.Join(dir, "store"), strings.Join(more, "\n"))
+	s := &NATSServer{Address: address, Name: name, t: t, log: &logLines{}, config: filepath.Join(dir, "nats.conf")}
+	jetStream := fmt.Sprintf("jetstream { store_dir: %q", filepath.Join(dir, "store"))
+	for i, m := range more {
+		if block, ok := strings.CutPrefix(m, "jetstream {"); ok { // there is one such block
+			jetStream += "," + strings.TrimSuffix(block, "}")
+			more = slices.Delete(slices.Clone(more), i, i+1)
+			break
+		}
+	}
+	config := fmt.Sprintf("server_name: %s\nlisten: %q\n%s }\n%s\n", name, address, jetStream, strings.Join(more, "\n"))
 	if err := os.WriteFile(s.config, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -122,10 +132,10 @@ func (s *NATSServer) AwaitJetStream() {
 	Eventually(s.t, startLimit, "JetStream answers at "+s.Address, func() error {
 		nc, err := nats.Connect(s.URL())
 		if err != nil {
-			if strings.Contains(strings.ToLower(err.Error()), "authorization") {
-				return nil // it is there, and for others
+			if errors.Is(err, nats.ErrNoServers) {
+				return err
 			}
-			return err
+			return nil // it is there, and for others: of their account, or with certificates
 		}
 		defer nc.Close()
 		m, err := nc.Request("$JS.API.INFO", nil, time.Second)
