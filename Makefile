@@ -64,6 +64,10 @@ bench-peers: ## install the peers of "make bench": nats-server to bin/; mosquitt
 kill9: ## kill -9 of the broker under load, ROUNDS times (50) in each durability, or in DURABILITY=fsync alone
 	REQUIRE_INTEGRATION=1 DUNLIN_KILL9_ROUNDS=$(or $(ROUNDS),50) go test -count=1 -timeout 60m -v -run 'Kill9/$(DURABILITY)' ./test/faults
 
+.PHONY: nats-soak
+nats-soak: ## restart the servers of a NATS cluster under load, for LENGTH (10m): nothing acknowledged is lost
+	DUNLIN_NATS_SOAK=$(or $(LENGTH),10m) go test -count=1 -timeout 60m -v -run NATSServersComeAndGo ./test/faults
+
 .PHONY: flood
 flood: ## 10,000 idle clients, 1,000 that read nothing, and publishers as fast as they can: others go on
 	DUNLIN_FLOOD=full go test -count=1 -timeout 10m -v -run TestNothingAClientSendsStopsOthers ./test/wire
