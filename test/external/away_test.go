@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	natsjs "github.com/nats-io/nats.go/jetstream"
+
 	"dunlin/mqttcodec"
 	"dunlin/test/harness"
 )
@@ -127,5 +129,56 @@ func TestServersAwayAndBack(t *testing.T) {
 			stream.acknowledged(101, 50)
 			stream.received(150)
 		})
+	}
+}
+
+// An account that is full refuses, and says so, instead of losing or hanging; when there is room again all goes on without a
+// restart.
+func TestAccountFullAndNot(t *testing.T) {
+	t.Parallel()
+	s := harness.StartNATSServer(t, "accounts { A { jetstream: { max_file: 4MB }, users: [ { user: u, password: p } ] } }\nno_auth_user: u")
+	b := harness.Start(t, harness.WithExternalNATS(s.URL()), harness.Set("storage.max_bytes", "1MiB"))
+	subscriber := b.ConnectRaw(t, harness.PersistentConnect(mqttcodec.V5, "subscriber"))
+	subscriber.Subscribe(harness.Filter("a", 1))
+	publisher := b.ConnectRaw(t, harness.CleanConnect(mqttcodec.V5, "publisher"))
+	publisher.Publish(mqttcodec.Publish{Topic: "a", QoS: 1, Payload: []byte("before")})
+	subscriber.Answer(harness.Expect[*mqttcodec.Publish](subscriber))
+	subscriber.Disconnect()
+
+	ctx, js := harness.Context(t), b.JetStream(t)
+	if _, err := js.CreateStream(ctx, natsjs.StreamConfig{Name: "FILL", Subjects: []string{"fill"}}); err != nil {
+		t.Fatal(err)
+	}
+	for size := 200_000; size > 0; size /= 4 {
+		for {
+			if _, err := js.Publish(ctx, "fill", make([]byte, size)); err != nil {
+				break
+			}
+		}
+	}
+	r := b.Dial(t, mqttcodec.V5)
+	r.Send(harness.PersistentConnect(mqttcodec.V5, "new"))
+	if connack := harness.Expect[*mqttcodec.Connack](r); connack.Reason < 0x80 {
+		t.Errorf("a session was promised that is not stored: %+v", connack)
+	}
+	publisher.Send(&mqttcodec.Publish{Topic: "a", QoS: 1, PacketID: 7, Payload: []byte("full")})
+	stored := harness.Expect[*mqttcodec.Puback](publisher).Reason < 0x80
+
+	if err := js.DeleteStream(ctx, "FILL"); err != nil {
+		t.Fatal(err)
+	}
+	b.ConnectRaw(t, harness.PersistentConnect(mqttcodec.V5, "new"))
+	publisher.Publish(mqttcodec.Publish{Topic: "a", QoS: 1, Payload: []byte("after")})
+	subscriber = b.Resume(t, mqttcodec.V5, "subscriber")
+	want := []string{"after"}
+	if stored {
+		want = []string{"full", "after"}
+	}
+	for _, w := range want {
+		p := harness.Expect[*mqttcodec.Publish](subscriber)
+		subscriber.Answer(p)
+		if string(p.Payload) != w {
+			t.Errorf("received %q, want %q", p.Payload, w)
+		}
 	}
 }
