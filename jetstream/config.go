@@ -14,8 +14,10 @@ import (
 
 // Names are the names of our assets in JetStream. The log's subject space must not contain the others.
 type Names struct {
-	// Stream and Subjects name the log and the first token of its subjects.
+	// Stream and Subjects name the log and the first tokens of its subjects.
 	Stream, Subjects string
+	// LiveSubjects are the first tokens of the subjects of messages that no stream keeps.
+	LiveSubjects string
 	// JournalStream holds journals and checkpoints under their two first tokens.
 	JournalStream, JournalSubjects, CheckpointSubjects string
 	// SessionBucket and RetainedBucket are KV buckets.
@@ -27,6 +29,8 @@ type Names struct {
 // Config is what the storage is made with. Immutable after Validate.
 type Config struct {
 	Names Names
+	// Mapping makes topics into the subjects behind Names.Subjects and Names.LiveSubjects.
+	Mapping Mapping
 	// MaxAge and MaxBytes bound the log; the oldest messages go first.
 	MaxAge   time.Duration
 	MaxBytes int64
@@ -55,11 +59,12 @@ type Config struct {
 func DefaultConfig() Config {
 	return Config{
 		Names: Names{
-			Stream: "MQTT", Subjects: "mqtt",
+			Stream: "MQTT", Subjects: "mqtt", LiveSubjects: "mqtt0",
 			JournalStream: "MQTT_JOURNAL", JournalSubjects: "mqtt_journal", CheckpointSubjects: "mqtt_checkpoint",
 			SessionBucket: "mqtt_sessions", RetainedBucket: "mqtt_retained",
 			QueuePrefix: "dunlin-s-", GroupPrefix: "dunlin-g-",
 		},
+		Mapping:      MappingDefault,
 		MaxAge:       7 * 24 * time.Hour,
 		MaxBytes:     10 << 30,
 		Durability:   Process,
@@ -75,14 +80,11 @@ func DefaultConfig() Config {
 
 // Validate reports the first setting that makes no sense.
 func (c *Config) Validate() error {
-	n := c.Names
-	for _, token := range []string{n.Stream, n.Subjects, n.JournalStream, n.JournalSubjects, n.CheckpointSubjects, n.SessionBucket, n.RetainedBucket, n.QueuePrefix, n.GroupPrefix} {
-		if token == "" || strings.Trim(token, tokenAlphabet) != "" {
-			return fmt.Errorf("name %q is not made of A-Z a-z 0-9 _ -", token)
-		}
+	if err := c.Names.Validate(); err != nil {
+		return err
 	}
-	if n.Subjects == n.JournalSubjects || n.Subjects == n.CheckpointSubjects || n.JournalSubjects == n.CheckpointSubjects {
-		return fmt.Errorf("log, journal and checkpoints share a subject space")
+	if err := c.Mapping.validate(); err != nil {
+		return err
 	}
 	if err := c.Durability.validate(); err != nil {
 		return err
@@ -94,7 +96,7 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("max bytes %d is less than 1 MiB", c.MaxBytes)
 	case c.Replicas < 0 || c.Replicas > 5 || c.Replicas%2 == 0 && c.Replicas != 0:
 		return fmt.Errorf("replicas %d is not 0, 1, 3 or 5", c.Replicas)
-	case c.Domain != "" && strings.Trim(c.Domain, tokenAlphabet) != "":
+	case c.Domain != "" && !validName(c.Domain):
 		return fmt.Errorf("domain %q is not made of A-Z a-z 0-9 _ -", c.Domain)
 	case c.TombstoneTTL < time.Second:
 		return fmt.Errorf("tombstone TTL %v is less than 1s", c.TombstoneTTL)

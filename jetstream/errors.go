@@ -14,6 +14,9 @@ import (
 // ErrTopicTooLong: the topic's subject would be longer than MaxSubject.
 var ErrTopicTooLong = errors.New("topic too long for storage")
 
+// ErrTopicUnmapped: the topic has no subject in the mapping that is used, which follows.
+var ErrTopicUnmapped = errors.New("topic without a subject in mapping")
+
 // errClosed: the write came after, or was unanswered at, Storage.Close.
 var errClosed = fmt.Errorf("%w: storage is closed", sessions.ErrUnavailable)
 

@@ -26,6 +26,7 @@ type Log struct {
 	reader    streamReader
 	stats     *Stats
 	prefix    string // of subjects, with the dot
+	mapping   Mapping
 	own       *ownEntries
 	subjects  *subjectCache
 
@@ -41,9 +42,9 @@ var _ sessions.Log = (*Log)(nil)
 func (l *Log) Append(m *sessions.Message, id string, to sessions.Sink, token uint64) {
 	w := write{stream: l.config.Names.Stream, to: to, token: token, message: m, id: id}
 	w.header, w.data = encodeMessage(m)
-	subject, fits := l.subjects.subject(m.Topic)
-	if !fits {
-		l.publisher.refuse(w, fmt.Errorf("%w: %w: %d bytes", sessions.ErrRejected, ErrTopicTooLong, len(subject)))
+	subject, err := l.subjects.subject(m.Topic)
+	if err != nil {
+		l.publisher.refuse(w, fmt.Errorf("%w: %w", sessions.ErrRejected, err))
 		return
 	}
 	w.subject = subject
@@ -246,7 +247,7 @@ func (l *Log) entry(m storedMessage) sessions.Entry {
 // fill decodes a message into an entry that has its position.
 func (l *Log) fill(e *sessions.Entry, subject string, header nats.Header, data []byte) {
 	rest, ours := strings.CutPrefix(subject, l.prefix)
-	topic, ok := TopicFromSubject(rest)
+	topic, ok := l.mapping.Topic(rest)
 	if !ours || !ok {
 		if n := l.stats.Undecodable.Add(1); telling(n, 1) {
 			l.config.Logger.Warn("the subject of a log entry is no topic; it is passed over", "subject", subject, "sequence", e.Sequence, "so_far", n)

@@ -33,7 +33,7 @@ func (q *Queues) Open(ctx context.Context, clientID string, filters []string, af
 	if len(filters) == 0 {
 		return nil, fmt.Errorf("%w: queue of %q without a filter", sessions.ErrRejected, clientID)
 	}
-	subjects := queueSubjects(filters)
+	subjects := q.config.Mapping.queueSubjects(filters)
 	for i := range subjects {
 		subjects[i] = q.log.prefix + subjects[i]
 	}

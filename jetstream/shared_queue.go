@@ -47,7 +47,7 @@ func (q *SharedQueues) Open(ctx context.Context, share string) (sessions.SharedQ
 	if !ok {
 		return nil, fmt.Errorf("%w: %q is no shared subscription", sessions.ErrRejected, share)
 	}
-	subjects := SubjectsFromFilter(filter) // of one filter, none is a subset of another
+	subjects := q.config.Mapping.Subjects(filter) // of one filter, none is a subset of another
 	for i := range subjects {
 		subjects[i] = q.log.prefix + subjects[i]
 	}

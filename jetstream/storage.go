@@ -40,7 +40,7 @@ func Open(ctx context.Context, nc *nats.Conn, c Config) (*Storage, error) {
 	reader := func(stream string) streamReader {
 		return streamReader{inboxes: in, stream: stream, api: c.api(), clustered: nc.ConnectedClusterName() != ""}
 	}
-	log := &Log{config: &c, nc: nc, js: js, inboxes: in, reader: reader(c.Names.Stream), stats: stats, prefix: c.Names.Subjects + ".", own: newOwnEntries(), subjects: newSubjectCache(c.Names.Subjects + ".")}
+	log := &Log{config: &c, nc: nc, js: js, inboxes: in, reader: reader(c.Names.Stream), stats: stats, prefix: c.Names.Subjects + ".", mapping: c.Mapping, own: newOwnEntries(), subjects: newSubjectCache(c.Mapping, c.Names.Subjects+".")}
 	if log.publisher, err = newWriter(nc, &c, stats, func(done []settled) {
 		available.observe(done)
 		log.appended(done)

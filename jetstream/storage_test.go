@@ -83,7 +83,8 @@ func TestWritesAfterCloseFail(t *testing.T) {
 
 func TestSenselessConfigIsRefused(t *testing.T) {
 	for name, change := range map[string]func(*jetstream.Config){
-		"name":     func(c *jetstream.Config) { c.Names.Subjects = "a.b" },
+		"name":     func(c *jetstream.Config) { c.Names.Stream = "a.b" },
+		"subjects": func(c *jetstream.Config) { c.Names.Subjects = "a..b" },
 		"overlap":  func(c *jetstream.Config) { c.Names.JournalSubjects = c.Names.Subjects },
 		"bytes":    func(c *jetstream.Config) { c.MaxBytes = 0 },
 		"age":      func(c *jetstream.Config) { c.MaxAge = -1 },

@@ -1,6 +1,7 @@
 package jetstream
 
 import (
+	"fmt"
 	"hash/maphash"
 	"strings"
 	"sync/atomic"
@@ -13,28 +14,32 @@ const subjectCacheSlots = 512
 // make a subject takes as long as to hand the message to the connection. A topic takes the place of whichever had its slot.
 // Safe for concurrent use.
 type subjectCache struct {
-	prefix string
-	seed   maphash.Seed
-	slots  [subjectCacheSlots]atomic.Pointer[cachedSubject]
+	mapping Mapping
+	prefix  string
+	seed    maphash.Seed
+	slots   [subjectCacheSlots]atomic.Pointer[cachedSubject]
 }
 
 type cachedSubject struct{ topic, subject string }
 
-func newSubjectCache(prefix string) *subjectCache {
-	return &subjectCache{prefix: prefix, seed: maphash.MakeSeed()}
+func newSubjectCache(mapping Mapping, prefix string) *subjectCache {
+	return &subjectCache{mapping: mapping, prefix: prefix, seed: maphash.MakeSeed()}
 }
 
-// subject is the subject of a topic with the prefix in front, and whether it is not too long. See SubjectFromTopic.
-func (c *subjectCache) subject(topic string) (subject string, fits bool) {
+// subject is the subject of a topic with the prefix in front. The error is ErrTopicTooLong or ErrTopicUnmapped.
+func (c *subjectCache) subject(topic string) (string, error) {
 	slot := &c.slots[maphash.String(c.seed, topic)%subjectCacheSlots]
 	if known := slot.Load(); known != nil && known.topic == topic {
-		return known.subject, true
+		return known.subject, nil
 	}
-	encoded := SubjectFromTopic(topic)
-	if len(encoded) > MaxSubject {
-		return encoded, false
+	encoded, ok := c.mapping.Subject(topic)
+	switch {
+	case !ok:
+		return "", fmt.Errorf("%w %s", ErrTopicUnmapped, c.mapping)
+	case len(encoded) > MaxSubject:
+		return "", fmt.Errorf("%w: %d bytes", ErrTopicTooLong, len(encoded))
 	}
 	known := &cachedSubject{topic: strings.Clone(topic), subject: c.prefix + encoded} // the topic may lie in a larger buffer
 	slot.Store(known)
-	return known.subject, true
+	return known.subject, nil
 }

@@ -27,7 +27,7 @@ func escapedInKey(b byte) bool {
 	return !('a' <= b && b <= 'z' || 'A' <= b && b <= 'Z' || '0' <= b && b <= '9' || b == '_' || b == '-')
 }
 
-// SubjectFromTopic is the subject of a topic, without the stream's first token: a/b is a.b. Total and injective.
+// SubjectFromTopic is the subject of a topic in the default mapping, without the prefix: a/b is a.b. Total and injective.
 func SubjectFromTopic(topic string) string { return encodeLevels(topic, escapedInSubject) }
 
 // KeyFromTopic is the key of a topic in a KV bucket: a/b is a.b. A topic whose key would be longer than MaxSubject gets a
@@ -93,7 +93,7 @@ func appendToken(b *strings.Builder, level string, escaped func(byte) bool) {
 	}
 }
 
-// TopicFromSubject is the topic of a subject, and whether the subject is exactly what SubjectFromTopic makes of it. What
+// TopicFromSubject is the topic of a subject in the default mapping, and whether the subject is exactly what SubjectFromTopic makes of it. What
 // a NATS service publishes elsewhere in the stream's subjects is no topic.
 func TopicFromSubject(subject string) (string, bool) { return decodeLevels(subject, escapedInSubject) }
 
@@ -209,9 +209,13 @@ func hashed(token, s string) string {
 
 const hashMark = "=-"
 
-// SubjectsFromFilter are the subjects that match exactly what a topic filter matches, but for the rule that wildcards do
-// not match topics that start with "$" [MQTT-4.7.2-1], which NATS does not know and the caller applies.
+// SubjectsFromFilter are the subjects in the default mapping that match exactly what a topic filter matches, but for the rule
+// that wildcards do not match topics that start with "$" [MQTT-4.7.2-1], which NATS does not know and the caller applies.
 func SubjectsFromFilter(filter string) []string {
+	return subjectsFromFilter(filter, func(b *strings.Builder, level string) { appendToken(b, level, escapedInSubject) })
+}
+
+func subjectsFromFilter(filter string, appendLevel func(b *strings.Builder, level string)) []string {
 	if filter == "#" {
 		return []string{">"}
 	}
@@ -224,7 +228,7 @@ func SubjectsFromFilter(filter string) []string {
 		if level == "+" {
 			b.WriteByte('*')
 		} else {
-			appendToken(&b, level, escapedInSubject)
+			appendLevel(&b, level)
 		}
 	}
 	if multi { // "a/#" matches "a" too (4.7.1.2)
@@ -239,11 +243,11 @@ const maxQueueSubjects = 64
 // comparableSubjects is how many subjects we compare each with each.
 const comparableSubjects = 4 * maxQueueSubjects
 
-// queueSubjects are the fewest subjects that match at least what the topic filters match, none a subset of another, at
+// queueSubjects are, without the prefix, the fewest subjects that match at least what the topic filters match, none a subset of another, at
 // most maxQueueSubjects of them. Beyond that they are widened, and match more.
-func queueSubjects(filters []string) (subjects []string) {
+func (m Mapping) queueSubjects(filters []string) (subjects []string) {
 	for _, filter := range filters {
-		subjects = append(subjects, SubjectsFromFilter(filter)...)
+		subjects = append(subjects, m.Subjects(filter)...)
 	}
 	slices.Sort(subjects)
 	subjects = slices.Compact(subjects)

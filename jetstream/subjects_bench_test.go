@@ -35,7 +35,7 @@ func BenchmarkTopicFromSubject(b *testing.B) {
 
 // BenchmarkSubjectOfPublish is what Log.Append does for each message: the subject of a topic that was used before, with prefix.
 func BenchmarkSubjectOfPublish(b *testing.B) {
-	c := newSubjectCache("mqtt.")
+	c := newSubjectCache(MappingDefault, "mqtt.")
 	topics := make([]string, 50)
 	for i := range topics {
 		topics[i] = fmt.Sprintf("site/7/device/%d/state", i)

@@ -81,32 +81,6 @@ func TestSubjectsThatAreNoTopic(t *testing.T) {
 	}
 }
 
-func TestTopicSubjectRoundTrip(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		topic := topics().Draw(t, "topic")
-		subject := SubjectFromTopic(topic)
-		if !server.IsValidLiteralSubject(subject) {
-			t.Fatalf("%q is no literal subject", subject)
-		}
-		if strings.ContainsFunc(subject, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
-			t.Fatalf("%q holds a control character", subject)
-		}
-		back, ok := TopicFromSubject(subject)
-		if !ok || back != topic {
-			t.Fatalf("%q became %q, which became %q %v", topic, subject, back, ok)
-		}
-	})
-}
-
-func TestSubjectHasOneTopic(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		subject := rapid.StringOfN(rapid.SampledFrom([]rune("ab.=023DEFef/+#> *\x01é")), 0, 12, -1).Draw(t, "subject")
-		if topic, ok := TopicFromSubject(subject); ok && SubjectFromTopic(topic) != subject {
-			t.Fatalf("%q was taken for %q, whose subject is %q", subject, topic, SubjectFromTopic(topic))
-		}
-	})
-}
-
 func TestTopicKeyRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		topic := topics().Draw(t, "topic")
@@ -183,7 +157,7 @@ func TestQueueSubjectsCoverTheirFilters(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		all := rapid.SliceOfN(filters(), 1, 8).Draw(t, "filters")
 		topic := meetingTopics().Draw(t, "topic")
-		subjects := queueSubjects(all)
+		subjects := MappingDefault.queueSubjects(all)
 		want := slices.ContainsFunc(all, func(f string) bool { return matches(f, topic) })
 		if got := subjectMatches(subjects, SubjectFromTopic(topic)); got != want {
 			t.Fatalf("filters %q, topic %q: %v, subjects %q: %v", all, topic, want, subjects, got)
@@ -220,7 +194,7 @@ func TestQueueSubjectsAreBounded(t *testing.T) {
 		"everything":      {append(distinct(5000, func(i int) string { return number(i) + "/a" }), "#"), 1},
 		"same many times": {distinct(5000, func(int) string { return "a/b" }), 1},
 	} {
-		subjects := queueSubjects(c.filters)
+		subjects := MappingDefault.queueSubjects(c.filters)
 		if len(subjects) != c.want {
 			t.Errorf("%s: %d subjects, want %d", name, len(subjects), c.want)
 		}
@@ -243,25 +217,6 @@ func TestTokenIsInjectiveAndShort(t *testing.T) {
 		}
 		if a != b && tokenA == tokenB {
 			t.Fatalf("%q and %q share %q", a, b, tokenA)
-		}
-	})
-}
-
-func FuzzTopicFromSubject(f *testing.F) {
-	for _, seed := range []string{"a.b", "=00", "a=2Eb", "a=", "=3D=2A", "\xff=00", "a..b"} {
-		f.Add(seed)
-	}
-	f.Fuzz(func(t *testing.T, s string) {
-		if topic, ok := TopicFromSubject(s); ok && SubjectFromTopic(topic) != s {
-			t.Fatalf("%q was taken for %q", s, topic)
-		}
-		if topic, ok := TopicFromKey(s); ok && len(s) <= MaxSubject && KeyFromTopic(topic) != s {
-			t.Fatalf("key %q was taken for %q", s, topic)
-		}
-		if validTopic(s) {
-			if topic, ok := TopicFromSubject(SubjectFromTopic(s)); !ok || topic != s {
-				t.Fatalf("topic %q became %q", s, topic)
-			}
 		}
 	})
 }

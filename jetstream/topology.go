@@ -1,6 +1,7 @@
 package jetstream
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -108,6 +109,7 @@ func topology(c *Config) []natsjs.StreamConfig {
 	}
 	log := base
 	log.Name, log.Subjects, log.Metadata = n.Stream, []string{n.Subjects + ".>"}, metadata(kindLog, "")
+	log.Metadata[metadataMapping] = string(c.Mapping)
 	log.Description = "MQTT messages at QoS 1 and 2: topic a/b is subject " + n.Subjects + ".a.b"
 	log.MaxAge, log.MaxBytes = c.MaxAge, c.MaxBytes
 	if c.MaxAge > 0 {
@@ -146,7 +148,7 @@ func ensureStream(ctx context.Context, js natsjs.JetStream, c *Config, want nats
 	if c.Replicas == 0 {
 		want.Replicas = have.Replicas
 	}
-	if err := checkShape(have, want); err != nil {
+	if err := cmp.Or(checkTopics(have, want), checkShape(have, want)); err != nil {
 		return err
 	}
 	if have.Metadata[metadataKind] == "" { // not ours: fit for use, and left as it is

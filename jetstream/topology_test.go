@@ -123,7 +123,7 @@ func TestForeignStreamIsUsedAsItIs(t *testing.T) {
 
 func TestUnsuitableStreamIsNamedWithItsFault(t *testing.T) {
 	for fault, change := range map[string]func(*natsjs.StreamConfig){
-		"subjects [mqtt.x.>], we need [mqtt.>]": func(c *natsjs.StreamConfig) { c.Subjects = []string{"mqtt.x.>"} },
+		"subjects [mqtt.x], we need [mqtt.>]":   func(c *natsjs.StreamConfig) { c.Subjects = []string{"mqtt.x"} },
 		"retention Interest, we need Limits":    func(c *natsjs.StreamConfig) { c.Retention = natsjs.InterestPolicy },
 		"storage Memory, we need File":          func(c *natsjs.StreamConfig) { c.Storage = natsjs.MemoryStorage },
 		"discard DiscardNew, we need":           func(c *natsjs.StreamConfig) { c.Discard = natsjs.DiscardNew },
@@ -153,6 +153,97 @@ func TestUnsuitableStreamIsNamedWithItsFault(t *testing.T) {
 			err := jetstream.EnsureTopology(ctx, n.Conn, testConfig())
 			if !errors.Is(err, jetstream.ErrTopology) || !strings.Contains(err.Error(), "MQTT") || !strings.Contains(err.Error(), fault) || strings.Contains(err.Error(), "\n") {
 				t.Errorf("error %v", err)
+			}
+		})
+	}
+}
+
+// changed is the test configuration with a change.
+func changed(change func(*jetstream.Config)) jetstream.Config {
+	c := testConfig()
+	change(&c)
+	return c
+}
+
+var (
+	compat    = changed(func(c *jetstream.Config) { c.Mapping = jetstream.MappingNATSCompat })
+	elsewhere = changed(func(c *jetstream.Config) { c.Names.Subjects = "acme.mqtt" })
+)
+
+// assertOtherTopics expects an error in one line that says what the log has, what is asked for, and what to do.
+func assertOtherTopics(t *testing.T, err error, says ...string) {
+	t.Helper()
+	if !errors.Is(err, jetstream.ErrTopology) || strings.Contains(err.Error(), "\n") {
+		t.Fatalf("error %v", err)
+	}
+	for _, part := range says {
+		if !strings.Contains(err.Error(), part) {
+			t.Errorf("error %v does not say %q", err, part)
+		}
+	}
+}
+
+func TestLogIsBoundToItsMappingAndPrefix(t *testing.T) {
+	for name, c := range map[string]struct {
+		made, other jetstream.Config
+		says        []string
+	}{
+		"default": {testConfig(), compat, []string{"subjects of the topic mapping default, we need nats-compat", "set topics.mapping to default"}},
+		"compat":  {compat, testConfig(), []string{"subjects of the topic mapping nats-compat, we need default", "set topics.mapping to nats-compat"}},
+		"mqtt":    {testConfig(), elsewhere, []string{"subjects [mqtt.>], we need [acme.mqtt.>]", "set topics.prefix to mqtt,"}},
+		"other":   {elsewhere, testConfig(), []string{"subjects [acme.mqtt.>], we need [mqtt.>]", "set topics.prefix to acme.mqtt,"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := jetstreamtest.StartNATS(t)
+			ctx := testContext(t)
+			if err := jetstream.EnsureTopology(ctx, n.Conn, c.made); err != nil {
+				t.Fatal(err)
+			}
+			assertOtherTopics(t, jetstream.EnsureTopology(ctx, n.Conn, c.other), append(c.says, "MQTT", "or begin with an empty log")...)
+			if err := jetstream.EnsureTopology(ctx, n.Conn, c.made); err != nil {
+				t.Errorf("as it was made: %v", err)
+			}
+			stream, err := newJS(t, n.Conn).Stream(ctx, "MQTT")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := stream.CachedInfo().Config.Metadata["dunlin.mapping"]; got != string(c.made.Mapping) {
+				t.Errorf("its metadata say %q", got)
+			}
+		})
+	}
+}
+
+// A log that says nothing about its mapping is from before there were two, or was not made by us.
+func TestLogWithoutAMappingHasTheDefaultOne(t *testing.T) {
+	for name, c := range map[string]struct {
+		kind string
+		says string
+	}{
+		"ours":     {"log", "set topics.mapping to default, or begin"},
+		"not ours": {"", "give it the metadata dunlin.mapping=nats-compat if its subjects are of that mapping, or set topics.mapping to default"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := jetstreamtest.StartNATS(t)
+			ctx := testContext(t)
+			js := newJS(t, n.Conn)
+			stream := foreignLog()
+			if c.kind != "" {
+				stream.Metadata = map[string]string{"dunlin.kind": c.kind, "dunlin.format": "1"}
+			}
+			if _, err := js.CreateStream(ctx, stream); err != nil {
+				t.Fatal(err)
+			}
+			assertOtherTopics(t, jetstream.EnsureTopology(ctx, n.Conn, compat), c.says)
+			if err := jetstream.EnsureTopology(ctx, n.Conn, testConfig()); err != nil {
+				t.Errorf("with the default mapping: %v", err)
+			}
+			stream.Metadata = map[string]string{"dunlin.mapping": "nats-compat"}
+			if _, err := js.UpdateStream(ctx, stream); err != nil {
+				t.Fatal(err)
+			}
+			if err := jetstream.EnsureTopology(ctx, n.Conn, compat); err != nil {
+				t.Errorf("with its metadata: %v", err)
 			}
 		})
 	}

@@ -52,8 +52,8 @@ type Config struct {
 	MaxSubscriptions int
 	// BacklogMessages and BacklogBytes bound what a live session holds in memory beyond its send window.
 	BacklogMessages, BacklogBytes int
-	// TopicFits reports whether a topic name or filter is not too deep and, when it is to be stored, not too long for
-	// storage. What is not stored may be as long as MQTT allows.
+	// TopicFits reports whether a topic name or filter is not too deep, one that storage can represent and, when it is to be
+	// stored, not too long for it. What is not stored may be as long as MQTT allows.
 	TopicFits func(topic string, stored bool) bool
 	// PermissionsOf is what the owner of a stored session may do while no client of it is there, for the will that is still
 	// to be published. It must not wait for anything. With nil, what was allowed when the client connected is.

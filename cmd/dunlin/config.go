@@ -96,9 +96,12 @@ type SharesConfig struct {
 	MaxGroups int // 0 means that there are none
 }
 
-// TopicsConfig bounds topic names and filters.
+// TopicsConfig says what topics are in NATS, and bounds topic names and filters.
 type TopicsConfig struct {
-	MaxLength int // bytes of the NATS subject that the topic becomes
+	Mapping    string // default or nats-compat
+	Prefix     string // of subjects, one or more tokens
+	LivePrefix string // the same, for what is not stored
+	MaxLength  int    // bytes of the NATS subject that the topic becomes
 }
 
 // settle decides what follows from where NATS is: with servers outside there is no listener of ours, and only a data directory
@@ -130,6 +133,10 @@ func (c *Config) settle(set settings) error {
 
 // Validate checks what concerns more than one key. The bounds of single keys hold since they were set.
 func (c *Config) Validate() error {
+	names := streamNames(*c)
+	if err := names.Validate(); err != nil {
+		return fmt.Errorf("topics.prefix %s with topics.live_prefix %s: %w; choose another one", c.Topics.Prefix, c.Topics.LivePrefix, err)
+	}
 	if c.Auth.AllowAnonymous {
 		return nil
 	}

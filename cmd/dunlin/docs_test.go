@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-var rewrite = flag.Bool("rewrite", false, "update docs/CONFIGURATION.md")
+var rewrite = flag.Bool("rewrite", false, "update docs/CONFIGURATION.md and docs/TOPICS.md")
 
 const configurationDoc = "../../docs/CONFIGURATION.md"
 

@@ -275,6 +275,28 @@ var keys = []key{
 		bind:    func(c *Config) value { return intValue{to: &c.Shares.MaxGroups, min: 0, max: 100_000} },
 	},
 	{
+		name: "topics.mapping", preset: "default",
+		meaning: "how a topic becomes a NATS subject, [TOPICS](TOPICS.md): `default` takes every topic, `nats-compat` is what the MQTT of nats-server does, and " +
+			"refuses topics that it has no subject for; a message log is bound to the mapping that it was made with",
+		bind: func(c *Config) value {
+			options := make([]string, 0, 2)
+			for _, m := range jetstream.Mappings() {
+				options = append(options, string(m))
+			}
+			return choiceValue{to: &c.Topics.Mapping, options: options}
+		},
+	},
+	{
+		name: "topics.prefix", preset: "mqtt",
+		meaning: "first tokens of the subjects of stored messages; a message log is bound to the prefix that it was made with",
+		bind:    func(c *Config) value { return prefixValue{to: &c.Topics.Prefix} },
+	},
+	{
+		name: "topics.live_prefix", preset: "mqtt0",
+		meaning: "first tokens of the subjects of messages at QoS 0 that are not stored",
+		bind:    func(c *Config) value { return prefixValue{to: &c.Topics.LivePrefix} },
+	},
+	{
 		name: "topics.max_length", preset: "2048",
 		meaning: "bytes of the NATS subject that the topic of a stored message becomes, which is longer where characters are " +
 			"escaped; at QoS 0, not retained and not queued, topics may be as long as MQTT allows",

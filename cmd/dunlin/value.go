@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"dunlin/jetstream"
 )
 
 // Words that some keys take in place of a value.
@@ -124,6 +126,23 @@ func (v replicasValue) text() string {
 }
 
 func (v replicasValue) allowed() string { return "1, 3, 5 or auto" }
+
+// prefixValue is the beginning of NATS subjects.
+type prefixValue struct{ to *string }
+
+func (v prefixValue) set(text string) error {
+	if !jetstream.ValidPrefix(text) {
+		return errNotAllowed
+	}
+	*v.to = text
+	return nil
+}
+
+func (v prefixValue) text() string { return *v.to }
+
+func (v prefixValue) allowed() string {
+	return "one or more tokens of A-Z a-z 0-9 _ - with dots between them, at most 100 bytes"
+}
 
 type boolValue struct{ to *bool }
 

@@ -24,6 +24,9 @@ func TestValuesTakeWhatTheySayAndNothingElse(t *testing.T) {
 		{"limits.max_packet", []string{"1KiB", "16MiB"}, []string{"1023", "17MiB", "auto"}},
 		{"limits.receive_maximum", []string{"1", "65535"}, []string{"0", "65536"}},
 		{"limits.max_keep_alive", []string{"0s", "65535s"}, []string{"1500ms", "65536s", "-1s"}},
+		{"topics.mapping", []string{"default", "nats-compat"}, []string{"", "nats", "Default"}},
+		{"topics.prefix", []string{"mqtt", "acme.mqtt", "A-1_b"}, []string{"", ".", "a.", ".a", "a..b", "a b", "a.>", "*", "$SYS", "größe"}},
+		{"topics.live_prefix", []string{"mqtt0", "acme.live"}, []string{"", "a."}},
 		{"topics.max_length", []string{"16", "2048"}, []string{"15", "2049"}},
 	} {
 		var config Config

@@ -13,6 +13,7 @@ import (
 
 	"dunlin/actors"
 	"dunlin/jetstream"
+	"dunlin/mqttcodec"
 	"dunlin/sessions"
 )
 
@@ -209,6 +210,7 @@ func externalConfig(c Config, log *slog.Logger) jetstream.ExternalConfig {
 
 func storageConfig(c Config, log *slog.Logger) jetstream.Config {
 	s := jetstream.DefaultConfig()
+	s.Names, s.Mapping = streamNames(c), jetstream.Mapping(c.Topics.Mapping)
 	s.Durability = jetstream.Durability(c.Storage.Durability)
 	s.MaxAge, s.MaxBytes = c.Storage.MaxAge, c.Storage.MaxBytes
 	s.Replicas, s.Domain = c.Storage.Replicas, c.NATS.JSDomain
@@ -217,6 +219,13 @@ func storageConfig(c Config, log *slog.Logger) jetstream.Config {
 	}
 	s.Logger = log
 	return s
+}
+
+// streamNames are the names of all that is in NATS.
+func streamNames(c Config) jetstream.Names {
+	n := jetstream.DefaultConfig().Names
+	n.Subjects, n.LiveSubjects = c.Topics.Prefix, c.Topics.LivePrefix
+	return n
 }
 
 func brokerConfig(c Config) actors.Config {
@@ -245,18 +254,25 @@ func brokerConfig(c Config) actors.Config {
 	s.MaxKeepAlive = c.Limits.MaxKeepAlive
 	s.MaxSubscriptions = c.Limits.MaxSubscriptions
 	s.SharedSubscriptions = c.Shares.MaxGroups > 0
-	s.TopicFits = topicFits(c.Topics.MaxLength, c.Limits.MaxTopicLevels)
+	s.TopicFits = topicFits(jetstream.Mapping(c.Topics.Mapping), c.Topics.MaxLength, c.Limits.MaxTopicLevels)
 	return b
 }
 
-// topicFits bounds topic names and filters by their levels and, where they are stored, by the length of the subject
-// that they become.
-func topicFits(maxLength, maxLevels int) func(topic string, stored bool) bool {
+// topicFits bounds topic names and filters by their levels, to those that have a subject and, where they are stored, by the
+// length of that. Of a shared subscription it is the filter behind the share name that becomes one.
+func topicFits(mapping jetstream.Mapping, maxLength, maxLevels int) func(topic string, stored bool) bool {
 	const worst = len("=00") + 1 // what escaping can make of a byte
 	return func(topic string, stored bool) bool {
 		if strings.Count(topic, "/") >= maxLevels {
 			return false
 		}
-		return !stored || worst*(len(topic)+1) <= maxLength || len(jetstream.SubjectFromTopic(topic)) <= maxLength
+		if _, filter, shared := mqttcodec.SharedFilter(topic); shared {
+			topic = filter
+		}
+		if !stored || worst*(len(topic)+1) <= maxLength {
+			return mapping.Represents(topic)
+		}
+		subject, represented := mapping.Subject(topic) // of a filter as long as its subjects
+		return represented && len(subject) <= maxLength
 	}
 }

@@ -114,6 +114,67 @@ func TestPartsStopInReverseOrderWhateverFails(t *testing.T) {
 	}
 }
 
+func TestTopicsThatFit(t *testing.T) {
+	long := strings.Repeat("x", 60_000)
+	for _, c := range []struct {
+		topic                string
+		stored, compatStored bool
+		unstored, compatLive bool
+	}{
+		{"a/b", true, true, true, true},
+		{"/a//b/", true, true, true, true},
+		{"a.b/$c/ü", true, true, true, true},
+		{"a b", true, false, true, false},
+		{"a/*", true, false, true, false},
+		{"a/>/+/#", true, false, true, false},
+		{long, false, false, true, true},
+		{long + " ", false, false, true, false},
+		{strings.Repeat("x", 2048), true, true, true, true},
+		{strings.Repeat("x", 2049), false, false, true, true},
+		{strings.Repeat(".", 1024), false, true, true, true}, // =2E and //
+		{strings.Repeat(".", 1025), false, false, true, true},
+		{"$share/a name/" + strings.Repeat("x", 2048), true, true, true, true},
+		{"$share/g/a b", true, false, true, false},
+		{strings.Repeat("/", 256), false, false, false, false},
+	} {
+		for _, mapping := range []string{"default", "nats-compat"} {
+			fits := brokerConfig(testConfig(t, override{"topics.mapping", mapping, "test"})).Sessions.TopicFits
+			stored, unstored := c.stored, c.unstored
+			if mapping == "nats-compat" {
+				stored, unstored = c.compatStored, c.compatLive
+			}
+			if fits(c.topic, true) != stored || fits(c.topic, false) != unstored {
+				t.Errorf("%s: %.40q of %d bytes fits stored %v, else %v, want %v, %v", mapping, c.topic, len(c.topic), !stored, !unstored, stored, unstored)
+			}
+		}
+	}
+}
+
+func TestOverlappingPrefixesAreRefused(t *testing.T) {
+	for prefixes, says := range map[[2]string]string{
+		{"mqtt", "mqtt.live"}:    "subjects mqtt.> of the log and mqtt.live.> of live messages overlap",
+		{"dunlin.mqtt", "mqtt0"}: "dunlin.> of events and control overlap",
+	} {
+		_, _, err := loadConfig(options{overrides: []override{{"topics.prefix", prefixes[0], "test"}, {"topics.live_prefix", prefixes[1], "test"}}})
+		assertSays(t, err, "topics.prefix "+prefixes[0], "topics.live_prefix "+prefixes[1], says, "choose another one")
+	}
+}
+
+func TestLogOfAnotherMappingIsRefused(t *testing.T) {
+	c := testConfig(t)
+	b, err := startBroker(t.Context(), c, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Shutdown(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	c.Topics.Mapping = "nats-compat"
+	assertRefused(t, c, "MQTT", "mapping default, we need nats-compat", "set topics.mapping to default")
+	c.Topics.Mapping, c.Topics.Prefix = "default", "acme"
+	assertRefused(t, c, "MQTT", "[mqtt.>], we need [acme.>]", "set topics.prefix to mqtt")
+}
+
 func TestConnectRateReachesTheBroker(t *testing.T) {
 	if got := brokerConfig(testConfig(t, override{"limits.connect_rate", "7", "test"})).ConnectRate; got != 7 {
 		t.Errorf("connect rate is %d", got)
