@@ -32,14 +32,22 @@ func (c *subjectCache) subject(topic string) (string, error) {
 	if known := slot.Load(); known != nil && known.topic == topic {
 		return known.subject, nil
 	}
-	encoded, ok := c.mapping.Subject(topic)
-	switch {
-	case !ok:
-		return "", fmt.Errorf("%w %s", ErrTopicUnmapped, c.mapping)
-	case len(encoded) > MaxSubject:
-		return "", fmt.Errorf("%w: %d bytes", ErrTopicTooLong, len(encoded))
+	known, err := c.newSubject(topic)
+	if err != nil {
+		return "", err
 	}
-	known := &cachedSubject{topic: strings.Clone(topic), subject: c.prefix + encoded} // the topic may lie in a larger buffer
 	slot.Store(known)
 	return known.subject, nil
+}
+
+// newSubject is the subject of a topic that is not remembered.
+func (c *subjectCache) newSubject(topic string) (*cachedSubject, error) {
+	subject, ok := c.mapping.Subject(topic)
+	switch {
+	case !ok:
+		return nil, fmt.Errorf("%w %s", ErrTopicUnmapped, c.mapping)
+	case len(subject) > MaxSubject:
+		return nil, fmt.Errorf("%w: %d bytes", ErrTopicTooLong, len(subject))
+	}
+	return &cachedSubject{topic: strings.Clone(topic), subject: c.prefix + subject}, nil // the topic may lie in a larger buffer
 }

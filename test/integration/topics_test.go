@@ -135,6 +135,42 @@ func TestDocumentedTopicsHaveTheirSubjects(t *testing.T) {
 	})
 }
 
+// What is kept comes back after kill -9 in each mapping: a queue, that of a shared subscription, a retained message.
+func TestOddTopicsSurvive(t *testing.T) {
+	t.Parallel()
+	eachMapping(t, func(t *testing.T, mapping string, b *harness.Broker) {
+		const topic = "spBv1.0//g.1/x=y"
+		publisher := harness.NewDevice(mqttcodec.V5, "publisher").Connect(b, harness.Ephemeral)
+		publisher.PublishRetained(topic, 1, "kept")
+		away := harness.NewDevice(mqttcodec.V5, "away")
+		c := away.Connect(b, harness.Persistent)
+		c.Subscribe("spBv1.0/+/g.1/#", 2)
+		if m := c.Receive(); m.Topic != topic || !m.Retain {
+			t.Errorf("before: %+v", m)
+		}
+		c.Disconnect()
+		member := harness.NewDevice(mqttcodec.V5, "member")
+		shared := member.Connect(b, harness.Persistent)
+		shared.Subscribe("$share/a group/+//g.1/+", 1)
+		shared.Disconnect()
+		publisher.Publish(topic, 2, "queued")
+		b.Restart(harness.Kill9, publisher)
+
+		if m := away.Resume(b).Receive(); m.Topic != topic || m.Payload != "queued" {
+			t.Errorf("on return: %+v", m)
+		}
+		if m := member.Resume(b).Receive(); m.Topic != topic || m.Payload != "queued" {
+			t.Errorf("a member on return: %+v", m)
+		}
+		late := harness.NewDevice(mqttcodec.V311, "late").Connect(b, harness.Ephemeral)
+		late.Subscribe("spBv1.0/#", 1)
+		if m := late.Receive(); m.Topic != topic || m.Payload != "kept" || !m.Retain {
+			t.Errorf("retained: %+v", m)
+		}
+		expectRetained(t, b, "spBv1=2E0.=00.g=2E1.x=3Dy", "kept")
+	})
+}
+
 // publishFor publishes a topic's name on the topic and returns the reason code of PUBACK.
 func publishFor(c *harness.Raw, topic string) mqttcodec.ReasonCode {
 	c.Send(&mqttcodec.Publish{PacketID: 1, QoS: 1, Topic: topic, Payload: []byte(topic)})
