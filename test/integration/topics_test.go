@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -140,27 +141,27 @@ func TestOddTopicsSurvive(t *testing.T) {
 	t.Parallel()
 	eachMapping(t, func(t *testing.T, mapping string, b *harness.Broker) {
 		const topic = "spBv1.0//g.1/x=y"
+		queues := map[*harness.Device]string{
+			harness.NewDevice(mqttcodec.V5, "away"):     "spBv1.0/+/g.1/#",
+			harness.NewDevice(mqttcodec.V311, "member"): "$share/a group/+//g.1/+",
+		}
+		for device, filter := range queues {
+			c := device.Connect(b, harness.Persistent)
+			c.Subscribe(filter, 1)
+			c.Disconnect()
+		}
 		publisher := harness.NewDevice(mqttcodec.V5, "publisher").Connect(b, harness.Ephemeral)
 		publisher.PublishRetained(topic, 1, "kept")
-		away := harness.NewDevice(mqttcodec.V5, "away")
-		c := away.Connect(b, harness.Persistent)
-		c.Subscribe("spBv1.0/+/g.1/#", 2)
-		if m := c.Receive(); m.Topic != topic || !m.Retain {
-			t.Errorf("before: %+v", m)
-		}
-		c.Disconnect()
-		member := harness.NewDevice(mqttcodec.V5, "member")
-		shared := member.Connect(b, harness.Persistent)
-		shared.Subscribe("$share/a group/+//g.1/+", 1)
-		shared.Disconnect()
 		publisher.Publish(topic, 2, "queued")
 		b.Restart(harness.Kill9, publisher)
 
-		if m := away.Resume(b).Receive(); m.Topic != topic || m.Payload != "queued" {
-			t.Errorf("on return: %+v", m)
-		}
-		if m := member.Resume(b).Receive(); m.Topic != topic || m.Payload != "queued" {
-			t.Errorf("a member on return: %+v", m)
+		for device := range queues {
+			c := device.Resume(b)
+			for _, payload := range []string{"kept", "queued"} {
+				if m := c.Receive(); m.Topic != topic || m.Payload != payload {
+					t.Errorf("%s on return: %+v", device.ID, m)
+				}
+			}
 		}
 		late := harness.NewDevice(mqttcodec.V311, "late").Connect(b, harness.Ephemeral)
 		late.Subscribe("spBv1.0/#", 1)
@@ -255,6 +256,64 @@ func TestDocumentedFiltersHaveTheirSubjects(t *testing.T) {
 			}
 		}
 	})
+}
+
+// The commands of the page do what it says.
+func TestDocumentedNATSCommands(t *testing.T) {
+	t.Parallel()
+	content, err := os.ReadFile("../../docs/TOPICS.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	commands := map[string][]string{} // arguments by the first of them
+	for line := range strings.Lines(string(content)) {
+		if command, ok := strings.CutPrefix(line, "    nats "); ok {
+			var args []string
+			for i, part := range strings.Split(strings.TrimSpace(command), "'") {
+				if i%2 == 1 {
+					args = append(args, part)
+				} else {
+					args = append(args, strings.Fields(part)...)
+				}
+			}
+			name := args[0]
+			if name == "consumer" {
+				name = args[1]
+			}
+			commands[name] = args
+		}
+	}
+	b := harness.Start(t, harness.WithNATS())
+	command := harness.NewNATSCommand(t, b.NATS)
+	device := harness.NewDevice(mqttcodec.V5, "device").Connect(b, harness.Ephemeral)
+	device.Subscribe("zigbee2mqtt/living room lamp/set", 1)
+	command.Run(t, commands["pub"]...)
+	if m := device.Receive(); m.Payload != `{"state":"ON"}` || m.QoS != 1 {
+		t.Errorf("the lamp got %+v", m)
+	}
+
+	command.Run(t, commands["add"]...)
+	sub := command.Command(append(commands["sub"], "--count=1")...)
+	heard := make(chan string, 1)
+	go func() {
+		out, err := sub.CombinedOutput()
+		heard <- fmt.Sprint(string(out), err)
+	}()
+	harness.Eventually(t, harness.Patience, "nats sub", func() error {
+		device.Publish("tele/t1/SENSOR", 1, "21.5") // again: nobody tells when the program has subscribed
+		select {
+		case out := <-heard:
+			if !strings.Contains(out, "21.5") {
+				t.Errorf("nats sub printed %s", out)
+			}
+			return nil
+		default:
+			return errors.New("it has printed nothing")
+		}
+	})
+	if out := command.Run(t, commands["next"]...); !strings.Contains(out, "21.5") {
+		t.Errorf("nats consumer next printed %s", out)
+	}
 }
 
 // oddTopics are topics of every sort that nats-server takes.
