@@ -139,7 +139,7 @@ func TestDocumentedTopicsHaveTheirSubjects(t *testing.T) {
 // What is kept comes back after kill -9 in each mapping: a queue, that of a shared subscription, a retained message.
 func TestOddTopicsSurvive(t *testing.T) {
 	t.Parallel()
-	eachMapping(t, func(t *testing.T, mapping string, b *harness.Broker) {
+	eachMapping(t, func(t *testing.T, _ string, b *harness.Broker) {
 		const topic = "spBv1.0//g.1/x=y"
 		queues := map[*harness.Device]string{
 			harness.NewDevice(mqttcodec.V5, "away"):     "spBv1.0/+/g.1/#",
