@@ -17,7 +17,7 @@ func TestSubjectCacheChangesNoSubject(t *testing.T) {
 			for round := range 3 {
 				for i := range 2 * subjectCacheSlots {
 					topic := fmt.Sprintf("a/%d/b.%d", i, user%2)
-					if subject, err := c.subject(topic); err != nil || subject != "mqtt."+SubjectFromTopic(topic) {
+					if subject, err := c.subject(topic); err != nil || subject != "mqtt."+defaultSubject(topic) {
 						t.Errorf("round %d: %q became %q", round, topic, subject)
 					}
 				}

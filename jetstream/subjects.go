@@ -27,8 +27,8 @@ func escapedInKey(b byte) bool {
 	return !('a' <= b && b <= 'z' || 'A' <= b && b <= 'Z' || '0' <= b && b <= '9' || b == '_' || b == '-')
 }
 
-// SubjectFromTopic is the subject of a topic in the default mapping, without the prefix: a/b is a.b. Total and injective.
-func SubjectFromTopic(topic string) string { return encodeLevels(topic, escapedInSubject) }
+// defaultSubject is the subject of a topic in the default mapping, without the prefix: a/b is a.b. Total and injective.
+func defaultSubject(topic string) string { return encodeLevels(topic, escapedInSubject) }
 
 // KeyFromTopic is the key of a topic in a KV bucket: a/b is a.b. A topic whose key would be longer than MaxSubject gets a
 // hashed key, which TopicFromKey cannot read.
@@ -37,12 +37,6 @@ func KeyFromTopic(topic string) string {
 		return key
 	}
 	return hashed(encodeToken(topic), topic)
-}
-
-// TopicTooLong reports whether a topic name, or a topic filter, has too long a subject to be stored.
-func TopicTooLong(topic string) bool {
-	return len(topic)*4+3 > MaxSubject && // the most that escaping can make of it: "=00" for each empty level
-		len(SubjectFromTopic(topic)) > MaxSubject
 }
 
 func encodeLevels(topic string, escaped func(byte) bool) string {
@@ -93,9 +87,9 @@ func appendToken(b *strings.Builder, level string, escaped func(byte) bool) {
 	}
 }
 
-// TopicFromSubject is the topic of a subject in the default mapping, and whether the subject is exactly what SubjectFromTopic makes of it. What
+// defaultTopic is the topic of a subject in the default mapping, and whether the subject is exactly what defaultSubject makes of it. What
 // a NATS service publishes elsewhere in the stream's subjects is no topic.
-func TopicFromSubject(subject string) (string, bool) { return decodeLevels(subject, escapedInSubject) }
+func defaultTopic(subject string) (string, bool) { return decodeLevels(subject, escapedInSubject) }
 
 // TopicFromKey is the topic of a KV key that is not hashed.
 func TopicFromKey(key string) (string, bool) { return decodeLevels(key, escapedInKey) }
@@ -209,9 +203,9 @@ func hashed(token, s string) string {
 
 const hashMark = "=-"
 
-// SubjectsFromFilter are the subjects in the default mapping that match exactly what a topic filter matches, but for the rule
+// defaultSubjects are the subjects in the default mapping that match exactly what a topic filter matches, but for the rule
 // that wildcards do not match topics that start with "$" [MQTT-4.7.2-1], which NATS does not know and the caller applies.
-func SubjectsFromFilter(filter string) []string {
+func defaultSubjects(filter string) []string {
 	return subjectsFromFilter(filter, func(b *strings.Builder, level string) { appendToken(b, level, escapedInSubject) })
 }
 

@@ -8,24 +8,24 @@ import (
 // benchTopics are a topic that is its own subject but for the separators, and one with bytes that subjects cannot hold.
 var benchTopics = map[string]string{"plain": "site/7/line/3/temperature", "escaped": "site 7/line.3//temperature"}
 
-func BenchmarkSubjectFromTopic(b *testing.B) {
+func BenchmarkSubjectOfTopic(b *testing.B) {
 	for name, topic := range benchTopics {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				SubjectFromTopic(topic)
+				defaultSubject(topic)
 			}
 		})
 	}
 }
 
-func BenchmarkTopicFromSubject(b *testing.B) {
+func BenchmarkTopicOfSubject(b *testing.B) {
 	for name, topic := range benchTopics {
 		b.Run(name, func(b *testing.B) {
-			subject := SubjectFromTopic(topic)
+			subject := defaultSubject(topic)
 			b.ReportAllocs()
 			for b.Loop() {
-				if got, ok := TopicFromSubject(subject); !ok || got != topic {
+				if got, ok := defaultTopic(subject); !ok || got != topic {
 					b.Fatalf("%q is the topic %q", subject, got)
 				}
 			}
@@ -44,7 +44,7 @@ func BenchmarkSubjectOfPublish(b *testing.B) {
 		name    string
 		subject func(topic string) string
 	}{
-		{"made", func(topic string) string { return c.prefix + SubjectFromTopic(topic) }},
+		{"made", func(topic string) string { return c.prefix + defaultSubject(topic) }},
 		{"remembered", func(topic string) string { subject, _ := c.subject(topic); return subject }},
 	} {
 		b.Run(bench.name, func(b *testing.B) {
