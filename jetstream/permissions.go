@@ -101,5 +101,5 @@ func (p Permission) denied(nc *nats.Conn, timeout time.Duration) (bool, error) {
 		return false, err
 	}
 	after := nc.LastError()
-	return after != nil && after != before && errors.Is(after, nats.ErrPermissionViolation), nil
+	return after != before && errors.Is(after, nats.ErrPermissionViolation), nil //nolint:errorlint // whether it is the very same one
 }

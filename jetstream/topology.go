@@ -208,8 +208,9 @@ func createAdvice(ctx context.Context, js natsjs.JetStream, code natsjs.ErrorCod
 		return fmt.Sprintf(": give the account more storage, or set storage.max_bytes to less than %d", want.MaxBytes)
 	case codeNoSuitablePeers, codeReplicasNotSupported:
 		return fmt.Sprintf(": the NATS cluster cannot keep it on %d servers: start them, or set storage.replicas to 1", want.Replicas)
+	default:
+		return ""
 	}
-	return ""
 }
 
 // errorCode is the server's code of an error of its API, 0 for others.

@@ -49,7 +49,9 @@ var keys = []key{
 	{
 		name: "nats.url", flag: "nats", operand: "URLS",
 		meaning: "NATS servers to use instead of the one inside, as `nats://host:4222` or `tls://host:4222`, several of one cluster separated by commas",
-		bind:    func(c *Config) value { return textValue{to: &c.NATS.URL, what: "one or more URLs such as nats://host:4222"} },
+		bind: func(c *Config) value {
+			return textValue{to: &c.NATS.URL, what: "one or more URLs such as nats://host:4222"}
+		},
 	},
 	{
 		name: "nats.creds", flag: "creds", operand: "FILE",
