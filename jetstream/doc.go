@@ -15,7 +15,8 @@
 //
 // Writes go through two publishers, one for the log and one for everything else, so that a burst of messages does not
 // hold up a session's journal. Each has one reply subject space, a window of unanswered writes and one goroutine that
-// takes the answers in batches. With durability fsync each of them commits in groups (groupCommit), one group to each
+// takes the answers in batches. Messages that come while others are stored go together, with one answer (batching); what waits
+// for that is bounded by the inbound bounds of connections, as what waits for room in the window is. With durability fsync each of them commits in groups (groupCommit), one group to each
 // stream at a time; the streams, and the server's other files, are synced by the server as it answers. All replies are
 // subjects of our own making; nothing a client or a NATS service sends becomes a reply, a header name or a raw subject token.
 //

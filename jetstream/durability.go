@@ -38,10 +38,10 @@ var (
 	_ writer = (*groupCommit)(nil)
 )
 
-// newWriter makes the writer for the durability that is configured.
-func newWriter(nc *nats.Conn, c *Config, stats *Stats, stored func([]settled)) (writer, error) {
+// newWriter makes the writer for the durability that is configured. batches: the streams that it writes to take fast batches.
+func newWriter(nc *nats.Conn, c *Config, stats *Stats, stored func([]settled), batches bool) (writer, error) {
 	if c.Durability == Fsync {
 		return newGroupCommit(nc, c, stats, stored)
 	}
-	return newPublisher(nc, c, stats, stored)
+	return newPublisher(nc, c, stats, stored, batches)
 }

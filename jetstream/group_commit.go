@@ -62,7 +62,7 @@ type lane struct {
 }
 
 func newGroupCommit(nc *nats.Conn, c *Config, stats *Stats, stored func([]settled)) (*groupCommit, error) {
-	p, err := newPublisher(nc, c, stats, func([]settled) {}) // the members of a batch are not known to it
+	p, err := newPublisher(nc, c, stats, func([]settled) {}, false) // the members of a batch are not known to it
 	if err != nil {
 		return nil, err
 	}

@@ -114,6 +114,16 @@ func (l *Log) info(ctx context.Context) (*natsjs.StreamInfo, error) {
 	return info, nil
 }
 
+// takesBatches reports whether the server takes fast batches of messages. Of a stream with replicas, or one that is not ours and
+// does not allow them, it takes each message alone.
+func (l *Log) takesBatches(ctx context.Context) (bool, error) {
+	info, err := l.info(ctx)
+	if err != nil {
+		return false, err
+	}
+	return info.Config.AllowBatchPublish && info.Config.Replicas == 1, nil
+}
+
 // Scan implements sessions.Log.
 func (l *Log) Scan(ctx context.Context, after, upTo uint64, visit func(sessions.Entry)) error {
 	return l.reader.scan(ctx, ">", after+1, upTo, func(m storedMessage) error {

@@ -241,7 +241,8 @@ func (t *tail) follow(ctx context.Context) error {
 
 // takeOwn hands out what this node has appended, and what others wrote in front of it.
 func (t *tail) takeOwn(ctx context.Context) error {
-	taken := t.log.own.take()
+	taken, unplaced := t.log.own.take()
+	t.owed += unplaced
 	if !slices.IsSortedFunc(taken, bySequence) {
 		slices.SortFunc(taken, bySequence)
 	}

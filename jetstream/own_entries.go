@@ -28,6 +28,8 @@ type ownEntries struct {
 	bytes   int
 	// collecting: a tail takes them.
 	collecting bool
+	// unplaced counts what was stored since the last take where the tail must find it itself.
+	unplaced int64
 	// stored counts what was put here, collected or not.
 	stored uint64
 }
@@ -40,6 +42,10 @@ func (o *ownEntries) put(done []settled) {
 	before := len(o.entries)
 	for i := range done {
 		e := &done[i].entry
+		if done[i].unplaced {
+			o.stored++
+			o.unplaced++
+		}
 		if e.Message == nil {
 			continue
 		}
@@ -71,19 +77,19 @@ func (o *ownEntries) collect(collecting bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.collecting = collecting
-	o.entries, o.spare, o.bytes = nil, nil, 0
+	o.entries, o.spare, o.bytes, o.unplaced = nil, nil, 0, 0
 }
 
-// take empties the collection. The result is valid until the next take.
-func (o *ownEntries) take() []sessions.Entry {
+// take empties the collection, and tells how many messages of this node are not in it. The result is valid until the next take.
+func (o *ownEntries) take() (taken []sessions.Entry, unplaced int64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	taken := o.entries
+	taken, unplaced = o.entries, o.unplaced
 	if clear(o.spare); cap(o.spare) > ownEntriesKept {
 		o.spare = nil
 	}
-	o.entries, o.spare, o.bytes = o.spare[:0], taken, 0
-	return taken
+	o.entries, o.spare, o.bytes, o.unplaced = o.spare[:0], taken, 0, 0
+	return taken, unplaced
 }
 
 // count is how many messages of this node the log has taken so far.

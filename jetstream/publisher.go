@@ -3,6 +3,7 @@ package jetstream
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -38,15 +39,19 @@ func (w *write) settled(r sessions.Result, sent, now time.Time) settled {
 	return s
 }
 
-// slot is one place in the window of unanswered writes.
+// slot is one answer that is waited for: to one write, or to a batch of them.
 type slot struct {
-	write
+	writes []write // in order
 	// reply is where its answers come. It stays the same while they do, since the server finds subjects faster that it knows;
 	// generation makes it another one when an answer was given up, so that a late one is told from ours.
 	reply      string
 	generation uint64
 	sent       time.Time
 	busy       bool
+	// batch: the writes are a batch. appends are the reply subjects of its messages, refused what was answered to one of them.
+	batch   bool
+	appends []string
+	refused error
 }
 
 // settled is a write with its outcome.
@@ -55,6 +60,8 @@ type settled struct {
 	result sessions.Result
 	// entry is what the log has taken, with its place in the log; its Message is nil when this write tells nothing of that.
 	entry sessions.Entry
+	// unplaced: the log has taken it, where only the log can tell.
+	unplaced bool
 }
 
 // publisher writes to streams, pipelined, in the order of calls, and reports each outcome once. Its answers come on
@@ -68,6 +75,8 @@ type publisher struct {
 	prefix      string
 	timeout     time.Duration
 	windowBytes int
+	// batches: writes of which only the log must know the place may go in batches.
+	batches bool
 
 	answers chan *nats.Msg
 	sub     *nats.Subscription
@@ -76,20 +85,22 @@ type publisher struct {
 	stop    chan struct{}
 	stopped chan struct{}
 
-	mu     sync.Mutex
-	slots  []slot    // guarded by mu
-	free   []int     // guarded by mu: indexes of the slots that are not busy
-	queue  []write   // guarded by mu: waiting for a slot, in order
-	bytes  int       // guarded by mu: size of the unanswered writes
-	failed []settled // guarded by mu: failed before they were sent; reported by run
-	closed bool      // guarded by mu
+	mu         sync.Mutex
+	slots      []slot    // guarded by mu
+	free       []int     // guarded by mu: indexes of the slots that are not busy
+	queue      []write   // guarded by mu: waiting for a slot, in order
+	unanswered int       // guarded by mu: writes in slots
+	bytes      int       // guarded by mu: size of the unanswered writes
+	failed     []settled // guarded by mu: failed before they were sent; reported by run
+	closed     bool      // guarded by mu
+	batching             // guarded by mu
 }
 
-func newPublisher(nc *nats.Conn, c *Config, stats *Stats, stored func([]settled)) (*publisher, error) {
+func newPublisher(nc *nats.Conn, c *Config, stats *Stats, stored func([]settled), batches bool) (*publisher, error) {
 	p := &publisher{
 		nc: nc, logger: c.Logger, stats: stats, stored: stored,
-		prefix: nc.NewInbox() + ".", timeout: c.AckTimeout, windowBytes: c.WindowBytes,
-		answers: make(chan *nats.Msg, 2*c.Window), // more cannot be under way: late answers beside a full window
+		prefix: nc.NewInbox() + ".", timeout: c.AckTimeout, windowBytes: c.WindowBytes, batches: batches,
+		answers: make(chan *nats.Msg, 4*c.Window), // more cannot be under way: two to each of a refused batch, late ones beside a full window
 		status:  nc.StatusChanged(nats.RECONNECTING, nats.DISCONNECTED, nats.CLOSED),
 		wake:    make(chan struct{}, 1), stop: make(chan struct{}), stopped: make(chan struct{}),
 		slots: make([]slot, c.Window), free: make([]int, c.Window),
@@ -98,7 +109,7 @@ func newPublisher(nc *nats.Conn, c *Config, stats *Stats, stored func([]settled)
 		p.free[i] = c.Window - 1 - i
 	}
 	var err error
-	if p.sub, err = nc.ChanSubscribe(p.prefix+"*.*", p.answers); err != nil {
+	if p.sub, err = nc.ChanSubscribe(p.prefix+">", p.answers); err != nil {
 		nc.RemoveStatusListener(p.status)
 		return nil, clientErr(err)
 	}
@@ -121,8 +132,11 @@ func (p *publisher) publish(w write) {
 	switch {
 	case p.closed: // nobody reports for us any more, and the caller may hold what its sink needs
 		go w.to.Stored(sessions.Result{Token: w.token, Err: errClosed})
-	case len(p.queue) > 0 || !p.room(&w):
+	case len(p.queue) > 0 || !p.room(&w) || p.gathers(&w):
 		p.queue = append(p.queue, w)
+		if p.batches && len(p.queue)%maxGathered == 0 {
+			p.pump()
+		}
 	default:
 		p.send(w)
 	}
@@ -142,7 +156,7 @@ func (p *publisher) refuse(w write, err error) {
 
 // room reports whether the window takes another write. mu is held.
 func (p *publisher) room(w *write) bool {
-	return len(p.free) > 0 && (p.bytes == 0 || p.bytes+w.size() <= p.windowBytes)
+	return p.unanswered < len(p.slots) && (p.bytes == 0 || p.bytes+w.size() <= p.windowBytes)
 }
 
 // send hands a write to the connection. mu is held: it keeps the order.
@@ -162,9 +176,19 @@ func (p *publisher) send(w write) {
 		p.fail(w, clientErr(err))
 		return
 	}
+	s.writes = append(s.writes, w)
+	p.take(i)
+}
+
+// take makes a slot that is the next free one busy with its writes. mu is held.
+func (p *publisher) take(i int) {
 	p.free = p.free[:len(p.free)-1]
-	s.write, s.sent, s.busy = w, time.Now(), true
-	p.bytes += w.size()
+	s := &p.slots[i]
+	s.sent, s.busy = time.Now(), true
+	p.unanswered += len(s.writes)
+	for k := range s.writes {
+		p.bytes += s.writes[k].size()
+	}
 }
 
 func (p *publisher) reply(slot int, generation uint64) string {
@@ -185,25 +209,51 @@ func (p *publisher) fail(w write, err error) {
 	}
 }
 
-// release frees a slot and returns its write. mu is held.
-func (p *publisher) release(i int) write {
+// release frees a slot. mu is held.
+func (p *publisher) release(i int) {
 	s := &p.slots[i]
-	w := s.write
-	s.write, s.busy = write{}, false
+	p.unanswered -= len(s.writes)
+	for k := range s.writes {
+		p.bytes -= s.writes[k].size()
+	}
+	clear(s.writes)
+	s.writes, s.busy, s.batch, s.refused = s.writes[:0], false, false, nil
 	p.free = append(p.free, i)
-	p.bytes -= w.size()
-	return w
+}
+
+// giveUp frees a slot of which answers may still come, and fails its writes. mu is held.
+func (p *publisher) giveUp(i int, err error, done []settled) []settled {
+	s := &p.slots[i]
+	for k := range s.writes {
+		w := &s.writes[k]
+		done = append(done, settled{to: w.to, result: sessions.Result{Token: w.token, Err: err}})
+	}
+	s.generation++
+	s.reply, s.appends = "", nil
+	p.last = 0
+	p.release(i)
+	return done
 }
 
 // pump sends what waits as far as the window allows. mu is held.
 func (p *publisher) pump() {
 	n := 0
 	for n < len(p.queue) && p.room(&p.queue[n]) {
-		p.send(p.queue[n])
-		p.queue[n] = write{}
-		n++
+		together := p.together(p.queue[n:])
+		if together == 0 {
+			break
+		}
+		if together >= minGathered {
+			p.sendBatch(p.queue[n : n+together])
+		} else {
+			for i := range together {
+				p.send(p.queue[n+i])
+			}
+		}
+		n += together
 	}
-	if p.queue = p.queue[n:]; len(p.queue) == 0 {
+	p.queue = slices.Delete(p.queue, 0, n)
+	if len(p.queue) == 0 && cap(p.queue) > len(p.slots) {
 		p.queue = nil
 	}
 }
@@ -225,6 +275,7 @@ func (p *publisher) run() {
 		case <-p.wake:
 			done = p.settle(nil, done)
 		case <-tick.C:
+			p.resume()
 			done = p.expire(done, p.timeout, "no answer in time", &p.stats.AckTimeouts)
 		case <-p.status: // what is unanswered now is never answered: the answers went to the old connection
 			done = p.expire(done, 0, "connection lost", &p.stats.ConnectionLosses)
@@ -263,19 +314,24 @@ func (p *publisher) settle(answers []*nats.Msg, done []settled) []settled {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, m := range answers {
+		if i, last, ok := p.batchOf(m.Subject); ok {
+			done = p.settleBatch(i, m, last, now, done)
+			continue
+		}
 		i, ok := p.slotOf(m.Subject)
 		if !ok {
 			continue // the answer to a write that was given up
 		}
-		result, ok := parsePubAck(m, p.slots[i].stream)
+		s := &p.slots[i]
+		result, ok := parsePubAck(m, s.writes[0].stream)
 		if !ok {
 			p.stats.ForeignReplies.Add(1)
 			continue
 		}
-		sent := p.slots[i].sent
-		w := p.release(i)
-		result.Token = w.token
-		done = append(done, w.settled(result, sent, now))
+		p.place(&result)
+		result.Token = s.writes[0].token
+		done = append(done, s.writes[0].settled(result, s.sent, now))
+		p.release(i)
 	}
 	p.pump()
 	done = append(done, p.failed...)
@@ -289,7 +345,13 @@ func (p *publisher) slotOf(subject string) (int, bool) {
 	if !ok {
 		return 0, false
 	}
-	i, err := strconv.ParseUint(slot, 36, 32)
+	i, ok := p.busySlot(slot, generation)
+	return i, ok && !p.slots[i].batch
+}
+
+// busySlot is the slot of an index and a generation, and whether it waits for an answer. mu is held.
+func (p *publisher) busySlot(index, generation string) (int, bool) {
+	i, err := strconv.ParseUint(index, 36, 32)
 	if err != nil || i >= uint64(len(p.slots)) {
 		return 0, false
 	}
@@ -307,10 +369,7 @@ func (p *publisher) expire(done []settled, age time.Duration, why string, counte
 		now := time.Now()
 		for i := range p.slots {
 			if s := &p.slots[i]; s.busy && now.Sub(s.sent) >= age {
-				w := p.release(i)
-				s.generation++
-				s.reply = ""
-				done = append(done, settled{to: w.to, result: sessions.Result{Token: w.token, Err: fmt.Errorf("%w: %s", sessions.ErrUnavailable, why)}})
+				done = p.giveUp(i, fmt.Errorf("%w: %s", sessions.ErrUnavailable, why), done)
 			}
 		}
 	}
@@ -331,8 +390,7 @@ func (p *publisher) shut(done []settled) []settled {
 	p.closed = true
 	for i := range p.slots {
 		if p.slots[i].busy {
-			w := p.release(i)
-			done = append(done, settled{to: w.to, result: sessions.Result{Token: w.token, Err: errClosed}})
+			done = p.giveUp(i, errClosed, done)
 		}
 	}
 	done = append(done, p.failed...)

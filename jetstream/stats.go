@@ -21,7 +21,7 @@ type Stats struct {
 	ForeignReplies atomic.Uint64
 	// AckTimeouts and ConnectionLosses: writes whose outcome stayed unknown.
 	AckTimeouts, ConnectionLosses atomic.Uint64
-	// RefusedBatches of which no message was stored; they were sent again in smaller ones.
+	// RefusedBatches were not stored, or not as a whole; their messages are sent again in smaller ones or alone.
 	RefusedBatches atomic.Uint64
 	// ReaderRestarts of the log reader: gap, missed heartbeats or a new connection.
 	ReaderRestarts atomic.Uint64

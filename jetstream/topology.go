@@ -111,7 +111,7 @@ func topology(c *Config) []natsjs.StreamConfig {
 	log.Name, log.Subjects, log.Metadata = n.Stream, []string{n.Subjects + ".>"}, metadata(kindLog, "")
 	log.Metadata[metadataMapping] = string(c.Mapping)
 	log.Description = "MQTT messages at QoS 1 and 2: topic a/b is subject " + n.Subjects + ".a.b"
-	log.MaxAge, log.MaxBytes = c.MaxAge, c.MaxBytes
+	log.MaxAge, log.MaxBytes, log.AllowBatchPublish = c.MaxAge, c.MaxBytes, c.Durability == Process
 	if c.MaxAge > 0 {
 		log.Duplicates = min(duplicateWindow, c.MaxAge)
 	}
@@ -226,12 +226,14 @@ func errorCode(err error) natsjs.ErrorCode {
 // changes nothing else.
 func updateLimits(ctx context.Context, js natsjs.JetStream, have, want natsjs.StreamConfig) error {
 	if have.MaxAge == want.MaxAge && have.MaxBytes == want.MaxBytes && have.Duplicates == want.Duplicates &&
-		have.Replicas == want.Replicas && have.SubjectDeleteMarkerTTL == want.SubjectDeleteMarkerTTL && (have.AllowAtomicPublish || !want.AllowAtomicPublish) {
+		have.Replicas == want.Replicas && have.SubjectDeleteMarkerTTL == want.SubjectDeleteMarkerTTL &&
+		(have.AllowAtomicPublish || !want.AllowAtomicPublish) && (have.AllowBatchPublish || !want.AllowBatchPublish) {
 		return nil
 	}
 	have.MaxAge, have.MaxBytes, have.Duplicates = want.MaxAge, want.MaxBytes, want.Duplicates
 	have.SubjectDeleteMarkerTTL, have.Replicas = want.SubjectDeleteMarkerTTL, want.Replicas
 	have.AllowAtomicPublish = have.AllowAtomicPublish || want.AllowAtomicPublish
+	have.AllowBatchPublish = have.AllowBatchPublish || want.AllowBatchPublish
 	if _, err := js.UpdateStream(ctx, have); err != nil {
 		return fmt.Errorf("update limits of stream %s: %w", want.Name, clientErr(err))
 	}
