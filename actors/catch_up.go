@@ -20,6 +20,8 @@ const (
 	catchUpHeld = 64 << 20
 	// portionBytes is about how much a session is handed at once.
 	portionBytes = 64 << 10
+	// portionStart is how many messages a portion has before it gets room for all that it may have.
+	portionStart = 16
 	// handOverAfter is how long a session waits for more once there is something for it.
 	handOverAfter = 100 * time.Millisecond
 	// maxPassedOver is how many steps may be taken for others while a session waits whose place the read has passed, and
@@ -51,8 +53,8 @@ type catchUp struct {
 	// perStep, windowBytes and heldBytes are catchUpStep, catchUpWindow and catchUpHeld; a test says less.
 	perStep, windowBytes, heldBytes int
 	clock                           func() time.Time
-	// behind is how many sessions are further behind than the ring reaches.
-	behind atomic.Int64
+	// behind is how many sessions are further behind than the ring reaches, behindLittle how many are less.
+	behind, behindLittle atomic.Int64
 
 	// mu guards orders.
 	mu     sync.Mutex
@@ -119,6 +121,9 @@ type portion struct {
 
 func (p *portion) add(e sessions.Entry) (size int) {
 	size = entrySize(&e)
+	if len(p.entries) == portionStart {
+		p.entries = slices.Grow(p.entries, p.max-portionStart) // most that are for so many are for more
+	}
 	p.entries = append(p.entries, e)
 	p.bytes += size
 	p.full = len(p.entries) >= p.max || p.bytes >= portionBytes

@@ -498,6 +498,36 @@ func (r *router) read(m *member, e sessions.Fetch, wants func(sessions.Entry) bo
 	return p.entries, r.head, true, true
 }
 
+const (
+	// denseProbe is how many entries are looked at to find out whether many of them are for a session: denseFrom.
+	denseProbe, denseFrom = 64, 16
+)
+
+// readDense takes the next portion after a position out of the ring for a session that most of it is for: to look for it there
+// costs no more than to look for many. It is appended to dst. It is not ok for another, which does better to have it looked for
+// together with others.
+func (r *router) readDense(e sessions.Fetch, wants func(sessions.Entry) bool, dst []sessions.Entry) (entries []sessions.Entry, upTo sessions.Position, ok bool) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if e.After.Sequence < r.ring.after {
+		return dst, upTo, false
+	}
+	rest := r.ring.since(e.After.Sequence)
+	rest = rest[:min(len(rest), joinWithin)]
+	p := portion{entries: dst, max: e.Max}
+	for i, entry := range rest {
+		if i == denseProbe && len(p.entries) < denseFrom {
+			return dst, upTo, false
+		}
+		if upTo = entry.Position; wants(entry) {
+			if p.add(entry); p.full {
+				break
+			}
+		}
+	}
+	return p.entries, upTo, len(rest) > 0
+}
+
 // reach is the sequence behind which the ring holds the log, and the head.
 func (r *router) reach() (after uint64, head sessions.Position) {
 	r.mu.RLock()

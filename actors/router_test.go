@@ -123,10 +123,49 @@ func TestQoS0ReachesThoseWhoAreBehind(t *testing.T) {
 // readOn reads after a position as a session that catches up does: what wants holds for when little is left, else a window.
 func (f *feed) readOn(r *router, after uint64, room int, wants func(sessions.Entry) bool) (entries []sessions.Entry, upTo sessions.Position, live, ok bool) {
 	e := sessions.Fetch{After: sessions.Position{Sequence: after}, Max: room, Durable: true}
-	if entries, upTo, live, ok = r.read(f.member, e, wants); !ok {
+	if entries, upTo, live, ok = r.read(f.member, e, wants); !ok && room > denseFrom {
+		entries, upTo, ok = r.readDense(e, wants, nil)
+	}
+	if !ok {
 		entries, upTo, _, ok = r.window(after, catchUpStep, nil)
 	}
 	return entries, upTo, live, ok
+}
+
+func TestDenseReadIsForThoseWhoWantMuchOfTheRing(t *testing.T) {
+	r, _ := testRouter(3000 * (entryOverhead + 16))
+	for sequence := uint64(1); sequence <= 5000; sequence++ {
+		r.deliver([]sessions.Entry{entry(sequence, "a")})
+	}
+	ringAfter, _ := r.reach()
+	every := func(n uint64) func(sessions.Entry) bool {
+		return func(e sessions.Entry) bool { return e.Sequence%n == 0 }
+	}
+	for _, c := range []struct {
+		name        string
+		after       uint64
+		max         int
+		wants       func(sessions.Entry) bool
+		entries     int
+		first, upTo uint64
+		ok          bool
+	}{
+		{"before the ring", ringAfter - 1, 256, every(1), 0, 0, 0, false},
+		{"all", 3000, 200, every(1), 200, 3001, 3200, true},
+		{"few fit", 3000, 8, every(2), 8, 3002, 3016, true},
+		{"some", 3000, 200, every(3), 200, 3003, 3600, true},
+		{"just enough", 3000, 200, every(4), 200, 3004, 3800, true},
+		{"few", 3000, 200, every(5), 0, 0, 0, false},
+		{"less than there seemed", 3000, 200, func(e sessions.Entry) bool { return e.Sequence <= 3050 }, 50, 3001, 3000 + joinWithin, true},
+		{"the end", 4990, 256, every(1), 10, 4991, 5000, true},
+		{"nothing is left", 5000, 256, every(1), 0, 0, 0, false},
+	} {
+		e := sessions.Fetch{After: sessions.Position{Sequence: c.after}, Max: c.max}
+		entries, upTo, ok := r.readDense(e, c.wants, nil)
+		if ok != c.ok || len(entries) != c.entries || ok && (upTo.Sequence != c.upTo || entries[0].Sequence != c.first) {
+			t.Errorf("%s: %d entries up to %d, %v", c.name, len(entries), upTo.Sequence, ok)
+		}
+	}
 }
 
 // chase follows the log through a router, by joining, leaving and reading at random, and notes what it sees of topic "a".

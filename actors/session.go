@@ -26,6 +26,8 @@ type sessionActor struct {
 	session  *sessions.Session
 	stored   bool
 	scanFrom uint64
+	// now is when the present message came to its turn.
+	now time.Time
 	// early are the messages that came before the session was loaded.
 	early []any
 	// handled counts attaches and wakes, for the directory.
@@ -51,8 +53,9 @@ type sessionActor struct {
 	waiting uint64
 	// laggard is the session in the shared read of the log, nil while it does not take part.
 	laggard *laggard
-	// behind: it is counted among those that are further behind than the ring reaches.
-	behind bool
+	// behind is as what it is counted among those that are behind, portion what it was last handed then; used again.
+	behind  distance
+	portion []sessions.Entry
 	// walk is where the session reads retained messages that a SUBSCRIBE still has to bring, nil for nowhere.
 	walk *retainedWalk
 
@@ -115,9 +118,21 @@ func (a *alarm) timerFired(kind uint8, generation uint32) {
 
 // resultQueue gathers the results of writes and wakes the actor once for many.
 type resultQueue struct {
-	// mu guards inputs.
-	mu     sync.Mutex
-	inputs []sessions.Input
+	// mu guards persisted and inputs.
+	mu sync.Mutex
+	// persisted are the results of messages, nil when there are none. Messages go into another stream than what the other
+	// results are of, so neither waits for the other.
+	persisted *[]sessions.Result
+	inputs    []sessions.Input
+}
+
+// resultLists are for the results of messages: sessions that have none keep none.
+var resultLists = sync.Pool{New: func() any { return new([]sessions.Result) }}
+
+func recycleResults(list *[]sessions.Result) {
+	clear(*list)
+	*list = (*list)[:0]
+	resultLists.Put(list)
 }
 
 func newSessionActor(b *Broker, clientID string, stored bool, scanFrom uint64, ghosts []*member) *sessionActor {
@@ -133,6 +148,7 @@ func newSessionActor(b *Broker, clientID string, stored bool, scanFrom uint64, g
 
 // Receive implements actor.Actor.
 func (a *sessionActor) Receive(ctx actor.Context) {
+	a.now = time.Now()
 	switch m := ctx.Message().(type) {
 	case *actor.Started:
 		a.broker.router.add(a.member)
@@ -186,7 +202,12 @@ func (a *sessionActor) handle(message any) {
 	case *inbound:
 		a.onInbound(m)
 	case *resultsReady:
-		for _, in := range a.results.take() {
+		persisted, inputs := a.results.take()
+		if persisted != nil {
+			a.step(sessions.Persisted{Results: *persisted})
+			recycleResults(persisted)
+		}
+		for _, in := range inputs {
 			a.onResult(in)
 			a.step(in)
 		}
@@ -238,7 +259,7 @@ func (a *sessionActor) takeSoon() (any bool) {
 
 // step advances the session and carries out the effects. The batch ends with flush.
 func (a *sessionActor) step(in sessions.Input) {
-	a.effects = a.session.Step(time.Now(), in, a.effects[:0])
+	a.effects = a.session.Step(a.now, in, a.effects[:0])
 	a.performAll()
 }
 
@@ -258,7 +279,7 @@ func (a *sessionActor) flush() {
 	a.succeed()
 	a.routeAll()
 	for again := true; again; again = a.takeSoon() {
-		a.effects = a.session.Flush(time.Now(), a.effects[:0])
+		a.effects = a.session.Flush(a.now, a.effects[:0])
 		a.performAll()
 	}
 	a.releaseCredits()
@@ -285,22 +306,39 @@ func (a *sessionActor) routeAll() {
 	}
 }
 
-// take empties the queue.
-func (q *resultQueue) take() []sessions.Input {
+// take empties the queue. persisted is for recycleResults.
+func (q *resultQueue) take() (persisted *[]sessions.Result, inputs []sessions.Input) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	inputs := q.inputs
-	q.inputs = nil
-	return inputs
+	persisted, inputs = q.persisted, q.inputs
+	q.persisted, q.inputs = nil, nil
+	return persisted, inputs
 }
 
 // put adds a result and wakes the actor if it is the first.
 func (q *resultQueue) put(ref *sessionRef, in sessions.Input) {
 	q.mu.Lock()
-	first := len(q.inputs) == 0
+	first := q.empty()
 	q.inputs = append(q.inputs, in)
 	q.mu.Unlock()
 	if first {
 		ref.post(&resultsReady{})
 	}
 }
+
+// putPersisted is put for the result of a message.
+func (q *resultQueue) putPersisted(ref *sessionRef, r sessions.Result) {
+	q.mu.Lock()
+	first := q.empty()
+	if q.persisted == nil {
+		q.persisted = resultLists.Get().(*[]sessions.Result)
+	}
+	*q.persisted = append(*q.persisted, r)
+	q.mu.Unlock()
+	if first {
+		ref.post(&resultsReady{})
+	}
+}
+
+// empty reports whether nobody was woken for what is there. mu is held.
+func (q *resultQueue) empty() bool { return q.persisted == nil && len(q.inputs) == 0 }

@@ -76,7 +76,7 @@ func (a *sessionActor) perform(effect sessions.Effect) {
 			a.queuedHead = 0
 		}
 		a.giveQueueBack()
-		a.setBehind(false)
+		a.setBehind(notBehind)
 		a.ref.post(sessions.Left{Position: at}) // behind what was handed over before
 	case sessions.Load:
 		a.loadMessages(e)
@@ -273,7 +273,7 @@ type (
 
 // Stored implements sessions.Sink.
 func (s publishSink) Stored(r sessions.Result) {
-	s.a.results.put(s.a.ref, sessions.Persisted{Result: r})
+	s.a.results.putPersisted(s.a.ref, r)
 }
 
 // Stored implements sessions.Sink.

@@ -94,7 +94,7 @@ func (a *sessionActor) letGo() {
 	a.alarm.ref.Store(nil)
 	a.broker.shares.detachAll(a.member)
 	a.giveQueueBack()
-	a.setBehind(false)
+	a.setBehind(notBehind)
 	a.releaseCredits()
 }
 

@@ -2,6 +2,7 @@ package actors
 
 import (
 	"context"
+	"sync/atomic"
 
 	"dunlin/sessions"
 )
@@ -16,8 +17,16 @@ func (a *sessionActor) fetch(e sessions.Fetch) {
 	router := a.broker.router
 	ringAfter, head := router.reach()
 	if e.After.Sequence >= ringAfter {
-		a.setBehind(false)
 		entries, upTo, live, ok := router.read(a.member, e, a.session.Waits)
+		if live {
+			a.setBehind(notBehind)
+		} else {
+			a.setBehind(behindLittle)
+		}
+		if !ok && a.broker.catchUp.behindLittle.Load() <= denseReaders {
+			entries, upTo, ok = router.readDense(e, a.session.Waits, a.portion[:0])
+			a.portion = entries
+		}
 		if !ok {
 			a.fetchShared(e, head)
 			return
@@ -40,7 +49,7 @@ func (a *sessionActor) fetch(e sessions.Fetch) {
 		})
 		return
 	}
-	a.setBehind(true)
+	a.setBehind(behindMuch)
 	cheaper := a.sharedReadIsCheaper(behindRing{durable: e.Durable, filters: filters, distance: ringAfter - e.After.Sequence, queued: a.waiting})
 	if cheaper() {
 		a.fetchShared(e, head)
@@ -59,15 +68,34 @@ func (a *sessionActor) sharedReadIsCheaper(s behindRing) func() bool {
 	}
 }
 
-// setBehind counts the session among those that are further behind than the ring reaches.
-func (a *sessionActor) setBehind(behind bool) {
-	if behind != a.behind {
-		a.behind = behind
-		n := int64(1)
-		if !behind {
-			n = -1
-		}
-		a.broker.catchUp.behind.Add(n)
+// distance is how far a session is behind.
+type distance uint8
+
+const (
+	notBehind distance = iota
+	// behindLittle: the ring has all that it misses; behindMuch: the ring does not reach back so far.
+	behindLittle
+	behindMuch
+)
+
+// denseReaders is up to how many sessions that are a little behind each may look for its messages itself.
+const denseReaders = 16
+
+// setBehind counts the session among those that are as far behind.
+func (a *sessionActor) setBehind(d distance) {
+	if d == a.behind {
+		return
+	}
+	c := a.broker.catchUp
+	counts := [...]*atomic.Int64{behindLittle: &c.behindLittle, behindMuch: &c.behind}
+	if a.behind != notBehind {
+		counts[a.behind].Add(-1)
+	}
+	if a.behind = d; d != notBehind {
+		counts[d].Add(1)
+	}
+	if d != behindLittle {
+		a.portion = nil
 	}
 }
 

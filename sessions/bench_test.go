@@ -70,7 +70,7 @@ func BenchmarkStepPublishIn(b *testing.B) {
 					sequence++
 					for _, e := range effects {
 						if p, ok := e.(Persist); ok {
-							effects = s.Step(start, Persisted{Result{Token: p.Token, Sequence: sequence}}, effects[:0])
+							effects = s.Step(start, Persisted{[]Result{{Token: p.Token, Sequence: sequence}}}, effects[:0])
 							break
 						}
 					}

@@ -62,7 +62,7 @@ func (c *chaos) oddInput() Input {
 	case 3:
 		return JournalTurn{}
 	case 4:
-		return Persisted{Result{Token: 1000 + token}}
+		return Persisted{[]Result{{Token: 1000 + token}}}
 	case 5:
 		return Fetched{Token: 1000 + token, Entries: c.entries(), Live: c.chance(2), UpTo: at(token)}
 	case 6:
@@ -205,7 +205,7 @@ func (c *chaos) answerTo(i int, right bool) Input {
 		if errors.Is(err, ErrConflict) {
 			err = errors.New("something else") // a message replaces nothing
 		}
-		return Persisted{Result{Token: e.Token, Sequence: 1, Err: err}}
+		return Persisted{[]Result{{Token: e.Token, Sequence: 1, Err: err}}}
 	case SaveRecord:
 		return RecordSaved{c.save(e, written, err)}
 	case SaveJournal:

@@ -16,7 +16,7 @@ func TestRefusedConnectLeavesTheConnectionAlone(t *testing.T) {
 	for i := range maxStalled {
 		s.Step(start, PacketReceived{Connection: 1, Packet: &mqttcodec.Publish{QoS: 1, PacketID: uint16(i + 1), Topic: "a"}}, nil)
 	}
-	s.Step(start, Persisted{Result{Token: 1, Err: fmt.Errorf("away: %w", ErrUnavailable)}}, nil)
+	s.Step(start, Persisted{[]Result{{Token: 1, Err: fmt.Errorf("away: %w", ErrUnavailable)}}}, nil)
 	connect.Connection = 2
 	effects := s.Step(start, connect, nil)
 	if len(effects) != 1 {

@@ -50,8 +50,8 @@ type Authenticated struct {
 	Err        error
 }
 
-// Persisted answers Persist.
-type Persisted struct{ Result Result }
+// Persisted answers Persist effects, one or more. Results is valid during the Step.
+type Persisted struct{ Results []Result }
 
 // RecordSaved answers SaveRecord.
 type RecordSaved struct{ Result Result }

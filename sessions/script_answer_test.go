@@ -23,7 +23,7 @@ func (sc *script) answer(a args) bool {
 			r = sc.store.append(e, sc.now)
 			r.Err = err
 		}
-		sc.step(Persisted{r})
+		sc.step(Persisted{[]Result{r}})
 	// authenticated limited data=welcome
 	// authenticated principal=bob
 	// authenticated more data=question

@@ -242,8 +242,11 @@ func (s *Session) Step(now time.Time, in Input, dst []Effect) []Effect {
 	case Authenticated:
 		return s.onAuthenticated(now, in, dst)
 	case Persisted:
-		dst = s.onPersisted(now, in.Result, dst)
-		return s.continueSubscriptionWork(now, dst)
+		for _, r := range in.Results {
+			dst = s.onPersisted(now, r, dst)
+			dst = s.continueSubscriptionWork(now, dst)
+		}
+		return dst
 	case RecordSaved:
 		return s.onRecordSaved(now, in.Result, dst)
 	case JournalSaved:

@@ -186,7 +186,7 @@ func (w *world) appendOne() {
 		w.late = append(w.late, e)
 		w.tookLate[string(e.Message.Payload)] = true
 	}
-	w.answers = append(w.answers, Persisted{r})
+	w.answers = append(w.answers, Persisted{[]Result{r}})
 }
 
 func (w *world) append(e Persist) Result {
