@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"strconv"
 	"strings"
 	"time"
@@ -57,7 +56,7 @@ func (s *Store) Load(ctx context.Context, clientID string) (sessions.Stored, err
 	if err := group.Wait(); err != nil {
 		return sessions.Stored{}, fmt.Errorf("load session %q: %w", clientID, err)
 	}
-	if stored.Record == nil && stored.Journal != nil { // its session's deletion was cut short; see SaveRecord
+	if stored.Record == nil && stored.Journal != nil { // its session's deletion was cut short; see saveOverMarker
 		stored.Journal, stored.JournalRevision = nil, 0
 	}
 	return stored, nil
@@ -92,43 +91,12 @@ func clientIDOf(h nats.Header) (string, bool) {
 	return unescape(v)
 }
 
-// SaveRecord implements sessions.Store. A journal without a record is nobody's; whoever makes the record ends it, so that
-// a journal which nobody expects is always another owner's.
+// SaveRecord implements sessions.Store.
 func (s *Store) SaveRecord(clientID string, record []byte, expect uint64, to sessions.Sink, token uint64) {
-	w := write{
+	s.save(write{
 		stream: bucketStream(s.config.Names.SessionBucket), subject: s.recordSubject(clientID),
 		header: documentHeader(clientID), data: record, to: to, token: token,
-	}
-	if expect == 0 || expect&markerFlag != 0 {
-		w.to = sinkFunc(func(r sessions.Result) {
-			if r.Err != nil {
-				to.Stored(r)
-				return
-			}
-			go s.endOrphan(clientID, r, to)
-		})
-	}
-	s.save(w, expect)
-}
-
-// endOrphan removes the journal that an earlier session left behind, and then reports the result of the record.
-func (s *Store) endOrphan(clientID string, record sessions.Result, to sessions.Sink) {
-	ctx, cancel := context.WithTimeout(context.Background(), s.config.AckTimeout)
-	defer cancel()
-	journal, revision, err := loadDocument(ctx, s.journals, s.journalSubject(clientID), clientID)
-	switch {
-	case err != nil:
-		to.Stored(sessions.Result{Token: record.Token, Err: err})
-	case journal == nil:
-		to.Stored(record)
-	default:
-		s.saveJournalMarker(clientID, revision, sinkFunc(func(r sessions.Result) {
-			if !errors.Is(r.Err, sessions.ErrConflict) { // else another owner has claimed the session meanwhile
-				record.Err = r.Err
-			}
-			to.Stored(record)
-		}))
-	}
+	}, expect)
 }
 
 // SaveJournal implements sessions.Store.
@@ -159,7 +127,8 @@ func (s *Store) save(w write, expect uint64) {
 	}
 }
 
-// saveOverMarker replaces a deletion marker whose revision the caller does not know.
+// saveOverMarker replaces a deletion marker whose revision the caller does not know, or the journal that a session before
+// has left behind: its deletion was cut short. Only the write that is in the way of such a one asks for it.
 func (s *Store) saveOverMarker(w write) {
 	ctx, cancel := context.WithTimeout(context.Background(), s.config.AckTimeout)
 	defer cancel()
@@ -169,21 +138,37 @@ func (s *Store) saveOverMarker(w write) {
 	}
 	m, err := reader.get(ctx, getRequest{LastFor: w.subject})
 	switch {
-	case err != nil && !errors.Is(err, sessions.ErrNotFound):
-		w.to.Stored(sessions.Result{Token: w.token, Err: err})
+	case errors.Is(err, sessions.ErrNotFound): // it has ended meanwhile
+		err = nil
 	case err == nil && !m.deleted():
-		w.to.Stored(sessions.Result{Token: w.token, Err: fmt.Errorf("%w: %s is there", sessions.ErrConflict, w.subject)})
-	default: // 0 when it has ended meanwhile
-		w.header[headerExpectedSubject] = []string{strconv.FormatUint(m.sequence, 10)}
-		s.publisher.publish(w)
+		err = s.checkLeftover(ctx, w, m)
 	}
+	if err != nil {
+		w.to.Stored(sessions.Result{Token: w.token, Err: err})
+		return
+	}
+	w.header[headerExpectedSubject] = []string{strconv.FormatUint(m.sequence, 10)}
+	s.publisher.publish(w)
+}
+
+// checkLeftover is nil when what is there may be replaced by a write that does not know of it.
+func (s *Store) checkLeftover(ctx context.Context, w write, there storedMessage) error {
+	conflict := fmt.Errorf("%w: %s is there", sessions.ErrConflict, w.subject)
+	clientID, ok := clientIDOf(w.header)
+	if !ok || w.stream != s.journals.stream {
+		return conflict
+	}
+	record, _, err := loadDocument(ctx, s.records, s.recordSubject(clientID), clientID)
+	if err == nil && !sessions.LeftBehind(there.data, record, w.data) {
+		err = conflict
+	}
+	return err
 }
 
 // saveOver replaces the message with a sequence. If that is not there, conflict is called instead of the sink.
 func (s *Store) saveOver(w write, sequence uint64, conflict func()) {
+	w.header[headerExpectedSubject] = []string{strconv.FormatUint(sequence, 10)}
 	first := w
-	first.header = maps.Clone(w.header)
-	first.header[headerExpectedSubject] = []string{strconv.FormatUint(sequence, 10)}
 	first.to = sinkFunc(func(r sessions.Result) {
 		if errors.Is(r.Err, sessions.ErrConflict) {
 			conflict()

@@ -15,31 +15,6 @@ import (
 	"dunlin/sessions"
 )
 
-// TestJournalWithoutRecordIsNobodys: a kill between the two halves of a deletion leaves such a journal.
-func TestJournalWithoutRecordIsNobodys(t *testing.T) {
-	_, s := newStorage(t)
-	ctx := testContext(t)
-	sink := make(jetstreamtest.Sink, 2)
-	s.Store().SaveJournal("c", []byte("left behind"), 0, sink, 1)
-	sink.Must(t)
-	if stored, err := s.Store().Load(ctx, "c"); err != nil || stored.Journal != nil || stored.JournalRevision != 0 {
-		t.Fatalf("stored %+v, %v", stored, err)
-	}
-	s.Store().SaveRecord("c", []byte("r"), 0, sink, 2)
-	if r := sink.Must(t); r.Token != 2 {
-		t.Errorf("result %+v", r)
-	}
-	if stored, err := s.Store().Load(ctx, "c"); err != nil || string(stored.Record) != "r" || stored.Journal != nil {
-		t.Fatalf("stored %+v, %v", stored, err)
-	}
-	s.Store().SaveJournal("c", []byte("j"), 0, sink, 3)
-	sink.Must(t)
-	s.Store().SaveJournal("c", []byte("of a late owner"), 0, sink, 4)
-	if r := sink.Next(t); !errors.Is(r.Err, sessions.ErrConflict) || r.Token != 4 {
-		t.Errorf("result %+v", r)
-	}
-}
-
 // What somebody else wrote under a client's key is handed out for the session to find out that it is none, and replaced; what
 // is under no client's key is passed over. [case 186]
 func TestRecordsThatAreNotOursArePassedOver(t *testing.T) {

@@ -295,3 +295,20 @@ func decodeJournal(b []byte) (*journalState, error) {
 	}
 	return j, nil
 }
+
+// LeftBehind reports whether the journal that is stored is that of an earlier session, so that one of the session which
+// the stored record is of takes its place. A journal of the session itself is another owner's.
+func LeftBehind(there, record, journal []byte) bool {
+	r, err := DecodeRecord(record)
+	return err == nil && journalIncarnation(journal) == r.Incarnation && journalIncarnation(there) != r.Incarnation
+}
+
+// journalIncarnation is the incarnation that a journal is of, "" when it is none that can be read.
+func journalIncarnation(b []byte) string {
+	r := journalReader{b: b}
+	if r.byte() != journalFormat {
+		return ""
+	}
+	r.byte() // the flags
+	return r.text()
+}

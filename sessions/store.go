@@ -95,7 +95,8 @@ type Store interface {
 	Load(ctx context.Context, clientID string) (Stored, error)
 	// SaveRecord replaces the record if its revision is still expect (0: there is none).
 	SaveRecord(clientID string, record []byte, expect uint64, to Sink, token uint64)
-	// SaveJournal replaces the journal if its revision is still expect.
+	// SaveJournal replaces the journal if its revision is still expect. One that an earlier session has left behind, as
+	// LeftBehind tells, counts as none.
 	SaveJournal(clientID string, journal []byte, expect uint64, to Sink, token uint64)
 	// Delete removes record and then journal, if the record's revision is still expect.
 	Delete(clientID string, expect uint64, to Sink, token uint64)

@@ -1,6 +1,8 @@
 package jetstreamtest
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -21,6 +23,7 @@ func StoreContract(t *testing.T, open func(testing.TB) sessions.Store) {
 		{"StaleRevisionConflicts", testStale},
 		{"DeletedSessionCanBeMadeAgain", testDeleted},
 		{"DeletedAndAbsentAreTheSame", testDeletedUnknown},
+		{"JournalLeftBehindIsReplaced", testLeftBehind},
 		{"DeleteOfAnotherRevisionConflicts", testDeleteStale},
 		{"AnyClientIDIsStored", testAnyClientID},
 		{"EachVisitsRecordsOnly", testEach},
@@ -246,4 +249,41 @@ func testCheckpoints(t *testing.T, s sessions.Store) {
 		}
 	}
 	want("boot 2")
+}
+
+// A deletion that was cut short leaves a journal. It is nobody's, and in nobody's way; that of the session itself, or one
+// whose session is unknown, is another owner's.
+func testLeftBehind(t *testing.T, s sessions.Store) {
+	journal := func(incarnation string) []byte {
+		return append([]byte{1, 0, byte(len(incarnation))}, incarnation...)
+	}
+	record, err := json.Marshal(sessions.Record{Format: 2, ClientID: "c", Incarnation: "n2"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sink := make(Sink, 2)
+	refused := func(incarnation string) {
+		t.Helper()
+		s.SaveJournal("c", journal(incarnation), 0, sink, 1)
+		if r := sink.Next(t); !errors.Is(r.Err, sessions.ErrConflict) || r.Token != 1 {
+			t.Errorf("journal of %q: %+v", incarnation, r)
+		}
+	}
+	s.SaveJournal("c", journal("n1"), 0, sink, 1)
+	sink.Must(t)
+	if stored := load(t, s, "c"); stored.Journal != nil || stored.JournalRevision != 0 {
+		t.Errorf("stored %+v", stored)
+	}
+	refused("n2")
+	s.SaveRecord("c", record, 0, sink, 1)
+	sink.Must(t)
+	refused("n3")
+	s.SaveJournal("c", journal("n2"), 0, sink, 2)
+	if r := sink.Must(t); r.Token != 2 {
+		t.Errorf("result %+v", r)
+	}
+	if stored := load(t, s, "c"); !bytes.Equal(stored.Journal, journal("n2")) {
+		t.Errorf("stored %+v", stored)
+	}
+	refused("n2")
 }

@@ -92,7 +92,7 @@ func (s *Store) Load(ctx context.Context, clientID string) (sessions.Stored, err
 	s.s.mu.Lock()
 	defer s.s.mu.Unlock()
 	record, journal := s.s.store.records.docs[clientID], s.s.store.journals.docs[clientID]
-	if record.data == nil && journal.data != nil { // its session's deletion was cut short; see SaveRecord
+	if record.data == nil && journal.data != nil { // its session's deletion was cut short; see SaveJournal
 		journal = document{}
 	}
 	return sessions.Stored{
@@ -102,27 +102,27 @@ func (s *Store) Load(ctx context.Context, clientID string) (sessions.Stored, err
 	}, nil
 }
 
-// SaveRecord implements sessions.Store. A journal without a record is nobody's: whoever makes the record ends it.
+// SaveRecord implements sessions.Store.
 func (s *Store) SaveRecord(clientID string, record []byte, expect uint64, to sessions.Sink, token uint64) {
 	record = append([]byte{}, record...)
 	s.s.submit(write{
 		Operation: Operation{Kind: SaveRecord, ClientID: clientID}, to: to, token: token,
-		apply: func() sessions.Result {
-			r := s.s.store.records.put(clientID, record, expect)
-			if journal := s.s.store.journals.docs[clientID]; r.Err == nil && absent(expect) && journal.data != nil {
-				s.s.store.journals.put(clientID, nil, journal.revision)
-			}
-			return r
-		},
+		apply: func() sessions.Result { return s.s.store.records.put(clientID, record, expect) },
 	})
 }
 
-// SaveJournal implements sessions.Store.
+// SaveJournal implements sessions.Store. The journal that a session before has left behind counts as none.
 func (s *Store) SaveJournal(clientID string, journal []byte, expect uint64, to sessions.Sink, token uint64) {
 	journal = append([]byte{}, journal...)
 	s.s.submit(write{
 		Operation: Operation{Kind: SaveJournal, ClientID: clientID}, to: to, token: token,
-		apply: func() sessions.Result { return s.s.store.journals.put(clientID, journal, expect) },
+		apply: func() sessions.Result {
+			there, record := s.s.store.journals.docs[clientID], s.s.store.records.docs[clientID]
+			if absent(expect) && there.data != nil && sessions.LeftBehind(there.data, record.data, journal) {
+				expect = there.revision
+			}
+			return s.s.store.journals.put(clientID, journal, expect)
+		},
 	})
 }
 
