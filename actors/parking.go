@@ -260,7 +260,7 @@ func (p *parking) queue(ctx context.Context, clientID string) (filters []string,
 	if filters, after, ok := p.broker.resting.queue(clientID, &p.broker.cfg.Sessions); ok {
 		return filters, after, nil
 	}
-	s, err := p.broker.loadSession(ctx, clientID, 0)
+	s, err := p.broker.loadSession(ctx, clientID, 0, false)
 	if err != nil || s.Absent() {
 		return nil, sessions.Position{}, err
 	}

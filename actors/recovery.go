@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -124,7 +125,7 @@ func (b *Broker) readSessions(ctx context.Context) ([]storedSession, error) {
 		left := sessions.LeftAt(r, b.recoveryFor(ids))
 		s := storedSession{
 			clientID: r.ClientID, leftAt: left,
-			unsettled: r.DetachedAt == nil || len(ids) > 0 || len(r.Shares()) > 0, // it says which shared messages it holds
+			unsettled: !r.TellsWhenLeft(left) || len(ids) > 0 || len(r.Shares()) > 0, // it says which shared messages it holds
 			shares:    r.Shares(),
 			queued:    len(r.QueuedFilters(b.cfg.Sessions.QueueQoS0)) > 0,
 			deadline:  r.ExpiresAt(left),
@@ -201,8 +202,9 @@ func (b *Broker) settle(clientIDs []string) bool {
 }
 
 // loadSession reads a session from storage. Messages stored above scanFrom, if it is not 0, may be unknown to its
-// documents. A record that cannot be read counts as none: the client gets a new session, and it is logged.
-func (b *Broker) loadSession(ctx context.Context, clientID string, scanFrom uint64) (*sessions.Session, error) {
+// documents; failed says that an actor has given the session up, perhaps while the client was connected. A record that
+// cannot be read counts as none: the client gets a new session, and it is logged.
+func (b *Broker) loadSession(ctx context.Context, clientID string, scanFrom uint64, failed bool) (*sessions.Session, error) {
 	stored, err := b.storage.Store.Load(ctx, clientID)
 	if err != nil {
 		return nil, err
@@ -229,6 +231,10 @@ func (b *Broker) loadSession(ctx context.Context, clientID string, scanFrom uint
 	recovery := b.recoveryFor(ids)
 	if r.Owner == b.cfg.Sessions.Boot {
 		recovery.Now = time.Now()
+	}
+	if failed {
+		recovery.Checkpoints = maps.Clone(recovery.Checkpoints)
+		recovery.Checkpoints[b.cfg.Sessions.Boot] = &sessions.Checkpoint{Boot: b.cfg.Sessions.Boot, Time: time.Now()}
 	}
 	s, err := sessions.Restore(&b.cfg.Sessions, stored, recovery)
 	switch {

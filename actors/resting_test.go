@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"testing"
 
+	"dunlin/mqttcodec"
 	"dunlin/sessions"
 	"dunlin/sessions/sessionstest"
 )
@@ -36,7 +37,7 @@ func TestSessionThatRestsIsNotRead(t *testing.T) {
 	})
 }
 
-// A session that somebody else changed in storage is found out by the revision, and read again.
+// A session that somebody else changed in storage is found out by the revision with the next write, which is soon, and read again.
 func TestSessionThatRestsIsNotTrusted(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		storage := sessionstest.New()
@@ -46,7 +47,10 @@ func TestSessionThatRestsIsNotTrusted(t *testing.T) {
 		storage.Fail(sessions.ErrConflict, sessionstest.SaveRecord)
 		c := b.client(5)
 		c.send(connectPacket(5, "c"))
-		c.next()
+		c.next() // CONNACK
+		if bye, ok := c.next().(*mqttcodec.Disconnect); !ok || bye.Reason != mqttcodec.SessionTakenOver {
+			t.Fatalf("got %v", bye)
+		}
 		c.wantEnd()
 		storage.Fail(nil)
 		if _, present := b.resumed("c"); !present {

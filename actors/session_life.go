@@ -18,8 +18,9 @@ func (a *sessionActor) load() {
 		a.onLoaded(&loaded{session: r.Session(&a.broker.cfg.Sessions, a.clientID)})
 		return
 	}
+	failed := len(a.ghosts) > 0
 	a.broker.work(func(ctx context.Context) {
-		s, err := a.broker.loadSession(ctx, a.clientID, a.scanFrom)
+		s, err := a.broker.loadSession(ctx, a.clientID, a.scanFrom, failed)
 		a.ref.post(&loaded{s, err})
 	})
 }

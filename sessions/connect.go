@@ -27,6 +27,7 @@ func (s *Session) onConnect(now time.Time, in Connect, dst []Effect) []Effect {
 	}
 	resumable := s.state == stateDetached
 	present := resumable && !in.Packet.CleanStart // [MQTT-3.1.2-4] [MQTT-3.1.2-5]
+	holds := present && s.recordHolds(now, in)
 	if resumable && !present {
 		dst = s.end(now, dst)
 	}
@@ -60,8 +61,33 @@ func (s *Session) onConnect(now time.Time, in Connect, dst []Effect) []Effect {
 		s.receiveMaximum = min(s.receiveMaximum, m) // [MQTT-3.3.4-9]
 	}
 	s.becomeConnecting()
+	if holds {
+		s.unmarked = true
+		return s.accept(now, append(dst, SetTimer{Timer: TimerRecord, At: now.Add(markWithin)}))
+	}
 	s.claim = unclaimed
 	return s.admit(now, dst)
+}
+
+const (
+	// soonBack is how long a client may have been away whose record need not say at once that it is back.
+	soonBack = 50 * time.Second
+	// markWithin is when it says so at the latest, if the client stays that long and nothing else is to be written.
+	markWithin = time.Second
+	// staleFor is how long after a recorded end of the connection the client may have had another one that is not
+	// recorded: soonBack, markWithin and the time in which storage answers.
+	staleFor = time.Minute
+)
+
+// recordHolds reports whether the stored record would be right for the session with this CONNECT too, but for one thing: it
+// says that the client is away. The record is ours then, so CONNACK promises nothing that it does not keep, and need not
+// wait for another write; see LeftAt for what becomes of the session when the node dies before that.
+func (s *Session) recordHolds(now time.Time, in Connect) bool {
+	p := in.Packet
+	away := now.Sub(s.detachedAt)
+	return s.record.stored && s.record.quiet() && !s.foreign && s.claimJournal <= s.journal.durable &&
+		s.will == nil && s.firing == nil && p.Will == nil && 0 <= away && away <= soonBack &&
+		p.Version == s.version && in.Identity.Principal == s.identity.Principal && s.grantedExpiry(p) == s.expiry
 }
 
 // connectRefusal is why a client is not let in, nil when it is. Whoever is there does not notice. A will that the client may

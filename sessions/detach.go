@@ -226,6 +226,11 @@ func (s *Session) onTimer(now time.Time, in TimerFired, dst []Effect) []Effect {
 			return append(dst, SetTimer{Timer: TimerExpiry, At: s.detachedAt.Add(s.expiry)})
 		}
 		return s.end(now, dst)
+	case TimerRecord:
+		if s.unmarked {
+			s.record.want()
+		}
+		return dst
 	case TimerPersistRetry:
 		return s.retryPersist(dst)
 	case TimerFetchRetry:

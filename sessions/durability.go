@@ -146,8 +146,14 @@ func (s *Session) flushWrites(dst []Effect) []Effect {
 	if s.discarding || s.discardDue {
 		return dst
 	}
+	if s.unmarked && s.journal.due() {
+		s.record.want() // first: recovery asks the record whether there is a journal that is behind
+	}
 	if s.record.due() && s.firing == nil { // the stored one has the will until the log has it
 		v := s.record.begin()
+		if s.unmarked {
+			s.unmarked, s.claim = false, v
+		}
 		dst = append(dst, SaveRecord{Token: v, Expect: s.record.revision, Data: s.encodeRecord()})
 	}
 	// Before the claim is durable the journal may still be somebody else's.

@@ -187,6 +187,7 @@ const (
 	TimerKeepAlive Timer = iota
 	TimerWill
 	TimerExpiry
+	TimerRecord
 	TimerPersistRetry
 	TimerFetchRetry
 	timers

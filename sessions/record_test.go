@@ -157,13 +157,18 @@ func TestRecordTellsTheDeadlinesOfItsSession(t *testing.T) {
 
 // When a session was left is told by its record, by the last sign of life of its owner, or not at all.
 func TestSessionWasLeftWhenItsOwnerWasLastAlive(t *testing.T) {
-	recorded, seen, now := start, start.Add(time.Minute), start.Add(time.Hour)
+	recorded, seen, now := start, start.Add(time.Hour), start.Add(2*time.Hour)
+	before, longBefore := seen.Add(-staleFor), seen.Add(-staleFor-1)
 	recovery := Recovery{Checkpoints: map[string]*Checkpoint{"boot1": {Time: seen}}, Now: now}
 	for claim, c := range map[string]struct {
 		r    Record
 		want time.Time
 	}{
 		"recorded":           {Record{Owner: "boot1", DetachedAt: &recorded}, recorded},
+		"before owner died":  {Record{Owner: "boot1", DetachedAt: &before}, seen}, // the client may have been back
+		"long before":        {Record{Owner: "boot1", DetachedAt: &longBefore}, longBefore},
+		"after last word":    {Record{Owner: "boot1", DetachedAt: &now}, now},
+		"recorded, no word":  {Record{Owner: "boot0", DetachedAt: &before}, before},
 		"owner died":         {Record{Owner: "boot1"}, seen},
 		"owner left no word": {Record{Owner: "boot0"}, now},
 	} {

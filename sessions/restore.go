@@ -34,11 +34,11 @@ func Restore(cfg *Config, stored Stored, recovery Recovery) (*Session, error) {
 	}
 	s.expiry = cfg.storedExpiry(r)
 	s.will = r.Will
-	s.foreign = r.Owner != cfg.Boot || r.DetachedAt == nil || len(recovery.IDs) > 0
+	s.detachedAt = LeftAt(r, recovery)
+	s.foreign = r.Owner != cfg.Boot || !r.TellsWhenLeft(s.detachedAt) || len(recovery.IDs) > 0
 	for _, sub := range r.Subscriptions {
 		s.subs.put(sub)
 	}
-	s.detachedAt = LeftAt(r, recovery)
 	s.becomeDetached()
 	s.looked = s.subs.since() // if nothing was delivered yet
 	if stored.Journal != nil {
@@ -49,15 +49,28 @@ func Restore(cfg *Config, stored Stored, recovery Recovery) (*Session, error) {
 	return s, err
 }
 
-// LeftAt is when the connection of a stored session ended: as recorded, else the last sign of life of its owner.
+// LeftAt is when the connection of a stored session ended: as recorded, else the last sign of life of its owner. A client
+// that left shortly before that, and left no will, may have been back without a word of it in the record (see recordHolds):
+// it counts as left with its owner, so that its session does not end too early.
 func LeftAt(r *Record, recovery Recovery) time.Time {
+	c := recovery.Checkpoints[r.Owner]
 	switch {
-	case r.DetachedAt != nil:
+	case r.DetachedAt != nil && (c == nil || r.Will != nil || !mayHaveComeBack(*r.DetachedAt, c.Time)):
 		return *r.DetachedAt
-	case recovery.Checkpoints[r.Owner] != nil:
-		return recovery.Checkpoints[r.Owner].Time
+	case c != nil:
+		return c.Time
 	}
 	return recovery.Now
+}
+
+// mayHaveComeBack reports whether a client may have been there when its node was last alive, though the record says when it left.
+func mayHaveComeBack(left, alive time.Time) bool {
+	return left.Before(alive) && alive.Sub(left) <= staleFor
+}
+
+// TellsWhenLeft reports whether the record itself says that the connection ended when recovery found that it did.
+func (r *Record) TellsWhenLeft(left time.Time) bool {
+	return r.DetachedAt != nil && r.DetachedAt.Equal(left)
 }
 
 func (s *Session) restoreJournal(b []byte, recovery Recovery) error {

@@ -122,8 +122,10 @@ type connectionState struct {
 	connection     ConnectionID
 	connect        *Connect
 	sessionPresent bool
-	keepAlive      time.Duration
-	lastHeard      time.Time
+	// unmarked: the stored record says that the client is away; see recordHolds.
+	unmarked  bool
+	keepAlive time.Duration
+	lastHeard time.Time
 	// method is the authentication method of CONNECT, empty for none.
 	method           string
 	reauthentication reauthentication

@@ -2,6 +2,7 @@ package sessions
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"reflect"
 	"time"
@@ -69,7 +70,7 @@ func (n *modelNode) start() {
 		n.stored = map[string]*Checkpoint{}
 	}
 	n.checkpoint()
-	n.restore(0)
+	n.restore(0, false)
 	w.post(Awake{})
 }
 
@@ -98,8 +99,9 @@ func (n *modelNode) settled() {
 	}
 }
 
-// restore reads the session from storage. Messages above scanFrom-1 may be unknown to its documents.
-func (n *modelNode) restore(scanFrom uint64) {
+// restore reads the session from storage. Messages above scanFrom-1 may be unknown to its documents; failed says that the
+// value before was given up.
+func (n *modelNode) restore(scanFrom uint64, failed bool) {
 	w := n.w
 	w.soon, w.timers, w.router.live, w.router.filters, w.router.waiting = nil, [timers]time.Time{}, false, nil, nil
 	w.router.fetches, w.router.loads = nil, nil
@@ -111,6 +113,10 @@ func (n *modelNode) restore(scanFrom uint64) {
 	recovery := Recovery{Checkpoints: n.earlier, IDs: n.ids, Now: w.now}
 	if scanFrom > 0 {
 		recovery.IDs = append(recovery.IDs[:len(recovery.IDs):len(recovery.IDs)], w.store.ids(scanFrom-1)...)
+	}
+	if failed {
+		recovery.Checkpoints = maps.Clone(recovery.Checkpoints)
+		recovery.Checkpoints[w.cfg.Boot] = &Checkpoint{Boot: w.cfg.Boot, Time: w.now}
 	}
 	s, err := Restore(&w.cfg, stored, recovery)
 	if err != nil {
@@ -175,7 +181,7 @@ func (n *modelNode) reload() {
 	n.cursor, n.holds, n.journaling = modelCursor{handed: unfed}, nil, nil
 	w.client.closed(w.client.connection)
 	n.loseInFlight()
-	n.restore(scanFrom)
+	n.restore(scanFrom, true)
 	w.mailbox = nil
 	w.post(Awake{})
 }
@@ -194,7 +200,7 @@ func (n *modelNode) release() {
 	w.answers, n.ghosts = nil, nil
 	n.cursor, n.holds, n.journaling = modelCursor{handed: unfed}, nil, nil
 	rest := w.s.Rest()
-	n.restore(0)
+	n.restore(0, false)
 	if rest == nil {
 		return
 	}
@@ -246,8 +252,12 @@ func (n *modelNode) shutdown() {
 // crash kills the node, and starts the next boot.
 func (n *modelNode) crash() {
 	w := n.w
+	alive, connected := n.stored[w.cfg.Boot].Time, w.s.state == stateConnected
 	w.client.lost()
 	n.loseInFlight()
 	w.mailbox = nil
 	n.start()
+	if connected && w.s.state == stateDetached && w.s.detachedAt.Before(alive) {
+		w.t.Fatalf("the client was there at %v, and counts as left at %v", alive, w.s.detachedAt)
+	}
 }
