@@ -152,12 +152,11 @@ func (s *Session) encodeRecord() []byte {
 		left := s.detachedAt.UTC()
 		r.DetachedAt = &left
 	}
-	s.subs.all(func(sub *Subscription) { r.Subscriptions = append(r.Subscriptions, *sub) })
-	b, err := json.Marshal(&r)
-	if err != nil {
-		panic(fmt.Sprintf("session record does not encode: %v", err)) // Invariant: it holds nothing that JSON cannot.
+	if n := s.subs.count(); n > 0 {
+		r.Subscriptions = make([]Subscription, 0, n)
+		s.subs.all(func(sub *Subscription) { r.Subscriptions = append(r.Subscriptions, *sub) })
 	}
-	return b
+	return r.append(make([]byte, 0, 256+192*len(r.Subscriptions)))
 }
 
 // publishID is the identity of an inbound QoS 2 message. It does not hold the epoch: two owners of the session give the

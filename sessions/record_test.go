@@ -1,6 +1,7 @@
 package sessions
 
 import (
+	"bytes"
 	"encoding/json"
 	"math"
 	"reflect"
@@ -8,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"pgregory.net/rapid"
 
 	"dunlin/mqttcodec"
 )
@@ -67,6 +70,54 @@ func TestRecordComesBackAsItWent(t *testing.T) {
 	if !reflect.DeepEqual(r, want) {
 		t.Errorf("\n got %+v\nwant %+v", r, want)
 	}
+}
+
+// What is appended is what encoding/json makes of it, and reads.
+func TestRecordIsJSON(t *testing.T) {
+	text := rapid.OneOf(rapid.StringMatching(`[a-zA-Z0-9/_+#$-]{0,9}`), rapid.String())
+	when := rapid.Custom(func(t *rapid.T) time.Time {
+		return start.Add(time.Duration(rapid.Int64Range(-1e18, 1e18).Draw(t, "nanoseconds")))
+	})
+	number := func(most uint64) *rapid.Generator[uint64] {
+		return rapid.OneOf(rapid.Just(uint64(0)), rapid.Uint64Max(most))
+	}
+	position := rapid.Custom(func(t *rapid.T) (p Position) {
+		if rapid.Bool().Draw(t, "somewhere") {
+			p = Position{Shard: rapid.Uint16().Draw(t, "shard"), Sequence: rapid.Uint64().Draw(t, "sequence"), Time: when.Draw(t, "time")}
+		}
+		return p
+	})
+	subscription := rapid.Custom(func(t *rapid.T) Subscription {
+		return Subscription{
+			Filter: text.Draw(t, "filter"), QoS: mqttcodec.QoS(number(2).Draw(t, "qos")),
+			NoLocal: rapid.Bool().Draw(t, "no local"), RetainAsPublished: rapid.Bool().Draw(t, "retain as published"),
+			RetainHandling: mqttcodec.RetainHandling(number(2).Draw(t, "retain handling")),
+			Identifier:     uint32(number(maxSubscriptionIdentifier).Draw(t, "identifier")), Since: position.Draw(t, "since"),
+			FormerQoS: mqttcodec.QoS(number(2).Draw(t, "former qos")), FormerUntil: position.Draw(t, "former until"),
+		}
+	})
+	rapid.Check(t, func(t *rapid.T) {
+		r := Record{
+			Format: int(rapid.Byte().Draw(t, "format")), ClientID: text.Draw(t, "client"), Incarnation: text.Draw(t, "incarnation"),
+			Owner: text.Draw(t, "owner"), Epoch: number(math.MaxUint64).Draw(t, "epoch"), Nonce: text.Draw(t, "nonce"),
+			Principal: text.Draw(t, "principal"), Protocol: mqttcodec.Version(rapid.Byte().Draw(t, "protocol")),
+			ExpirySeconds: rapid.Uint32().Draw(t, "expiry"), Subscriptions: rapid.SliceOfN(subscription, 0, 3).Draw(t, "subscriptions"),
+		}
+		if rapid.Bool().Draw(t, "detached") {
+			left := when.Draw(t, "left")
+			r.DetachedAt = &left
+		}
+		if rapid.Bool().Draw(t, "will") {
+			r.Will = &mqttcodec.Will{Topic: text.Draw(t, "topic"), Payload: rapid.SliceOf(rapid.Byte()).Draw(t, "payload"), QoS: 1}
+		}
+		want, err := json.Marshal(&r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := r.append(nil); !bytes.Equal(got, want) {
+			t.Fatalf("\n got %s\nwant %s", got, want)
+		}
+	})
 }
 
 // A record of before principals is that of an anonymous client.
