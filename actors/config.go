@@ -40,6 +40,8 @@ type Config struct {
 	SharedReadFrom int
 	// MaxParkedQueues bounds the durable queues made for offline sessions; the most recent sessions have one.
 	MaxParkedQueues int
+	// ParkAfter is how long a session has been offline when its queue is made: who is back before is spared it.
+	ParkAfter time.Duration
 	// ParkRate is how many queues are made a second.
 	ParkRate int
 	// MaxRetained bounds the retained messages.
@@ -63,7 +65,8 @@ func DefaultConfig(boot string) Config {
 		OutboundBytes:   1 << 20,
 		RingBytes:       64 << 20,
 		SharedReadFrom:  70,
-		MaxParkedQueues: 1000,
+		MaxParkedQueues: 250,
+		ParkAfter:       time.Second,
 		ParkRate:        50,
 		MaxRetained:     1_000_000,
 		MaxShares:       1000,
@@ -98,6 +101,9 @@ func (c *Config) Validate() error {
 	}
 	if c.ConnectRate < 0 {
 		return fmt.Errorf("connect rate %d is negative", c.ConnectRate)
+	}
+	if c.ParkAfter < 0 {
+		return fmt.Errorf("time before a session is parked %v is negative", c.ParkAfter)
 	}
 	if c.MaxParkedQueues < 0 {
 		return fmt.Errorf("maximum of parked queues %d is negative", c.MaxParkedQueues)

@@ -5,27 +5,29 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"time"
 
 	"golang.org/x/time/rate"
 
 	"dunlin/sessions"
 )
 
-// parking makes the durable queues of sessions that went offline: in the background, at a bounded rate, the most recent
-// ones first, and no more than a maximum, past which the queue parked first goes. Without its queue a session loses
-// nothing; plain NATS does not see what waits for it, that is all.
+// parking makes the durable queues of sessions that went offline: in the background, when they have been offline for a
+// moment, at a bounded rate, the most recent ones first, and no more than a maximum, past which the queue parked first
+// goes. Without its queue a session loses nothing; plain NATS does not see what waits for it, that is all.
 type parking struct {
 	broker *Broker
 	log    *slog.Logger
 	limit  *rate.Limiter
 	max    int
+	after  time.Duration
 
 	// mu guards the fields below it.
 	mu sync.Mutex
-	// queued are client identifiers to be parked, the most recent one last. made are those with a queue, the oldest first.
-	// doomed are those whose queue is to be removed.
-	queued, made, doomed *list.List
-	places               map[string]*place
+	// fresh are client identifiers that went offline just now, queued those to be parked, the most recent one last. made are
+	// those with a queue, the oldest first. doomed are those whose queue is to be removed.
+	fresh, queued, made, doomed *list.List
+	places                      map[string]*place
 	// busy is the client identifier that the goroutine is working on. settled is signalled when it is done.
 	busy    string
 	settled sync.Cond
@@ -38,6 +40,8 @@ type parking struct {
 type place struct {
 	in      *list.List
 	element *list.Element
+	// due is when one that is fresh is to be parked.
+	due time.Time
 	// taken: a session is using the queue. drop: the queue is to be removed.
 	taken, drop bool
 }
@@ -45,7 +49,7 @@ type place struct {
 func newParking(b *Broker) *parking {
 	p := &parking{
 		broker: b, log: b.log, limit: rate.NewLimiter(rate.Limit(b.cfg.ParkRate), b.cfg.ParkRate), max: b.cfg.MaxParkedQueues,
-		queued: list.New(), made: list.New(), doomed: list.New(), places: map[string]*place{},
+		after: b.cfg.ParkAfter, fresh: list.New(), queued: list.New(), made: list.New(), doomed: list.New(), places: map[string]*place{},
 		wakeUp: make(chan struct{}, 1), done: make(chan struct{}),
 	}
 	p.settled.L = &p.mu
@@ -94,13 +98,24 @@ func (p *parking) park(clientID string) {
 		return
 	}
 	pl := p.place(clientID)
-	pl.drop = false
-	p.move(clientID, pl, p.queued)
-	for p.queued.Len() > p.max { // those would be the first to go anyway
-		oldest := p.queued.Front().Value.(string)
-		p.move(oldest, p.places[oldest], nil)
+	pl.drop, pl.due = false, time.Now().Add(p.after)
+	p.move(clientID, pl, p.fresh)
+	for p.queued.Len()+p.fresh.Len() > p.max { // those would be the first to go anyway
+		from := p.queued
+		if from.Len() == 0 {
+			from = p.fresh
+		}
+		p.forget(from)
 	}
-	p.wake()
+	if p.fresh.Len() == 1 {
+		p.wake() // it does not know when to look
+	}
+}
+
+// forget takes the first one out of a list. mu is held.
+func (p *parking) forget(from *list.List) {
+	clientID := from.Front().Value.(string)
+	p.move(clientID, p.places[clientID], nil)
 }
 
 // close ends the making of queues.
@@ -109,9 +124,10 @@ func (p *parking) close() {
 	defer p.mu.Unlock()
 	p.closed = true
 	p.settled.Broadcast()
-	for p.queued.Len() > 0 {
-		clientID := p.queued.Front().Value.(string)
-		p.move(clientID, p.places[clientID], nil)
+	for _, waiting := range []*list.List{p.fresh, p.queued} {
+		for waiting.Len() > 0 {
+			p.forget(waiting)
+		}
 	}
 }
 
@@ -158,7 +174,7 @@ func (p *parking) drop(clientID string) {
 		pl.drop = true // by release
 		return
 	}
-	if pl.in == p.queued && p.busy != clientID {
+	if (pl.in == p.fresh || pl.in == p.queued) && p.busy != clientID {
 		p.move(clientID, pl, nil)
 		return
 	}
@@ -173,18 +189,45 @@ func (p *parking) run(ctx context.Context) {
 	for {
 		clientID, remove, ok := p.next()
 		if !ok {
-			select {
-			case <-p.wakeUp:
-				continue
-			case <-ctx.Done():
+			if !p.sleep(ctx) {
 				return
 			}
+			continue
 		}
 		p.work(ctx, clientID, remove)
 		p.finish(clientID)
 		if ctx.Err() != nil {
 			return
 		}
+	}
+}
+
+// sleep waits until there may be something to do, and reports whether there may: not when ctx ends.
+func (p *parking) sleep(ctx context.Context) bool {
+	p.mu.Lock()
+	var due <-chan time.Time
+	if e := p.fresh.Front(); e != nil {
+		due = time.After(time.Until(p.places[e.Value.(string)].due))
+	}
+	p.mu.Unlock()
+	select {
+	case <-p.wakeUp:
+	case <-due:
+	case <-ctx.Done():
+		return false
+	}
+	return true
+}
+
+// ripen queues those that have been offline for long enough. mu is held.
+func (p *parking) ripen(now time.Time) {
+	for e := p.fresh.Front(); e != nil; e = p.fresh.Front() {
+		clientID := e.Value.(string)
+		pl := p.places[clientID]
+		if pl.due.After(now) {
+			return
+		}
+		p.move(clientID, pl, p.queued)
 	}
 }
 
@@ -206,6 +249,7 @@ func (p *parking) work(ctx context.Context, clientID string, remove bool) {
 func (p *parking) next() (clientID string, remove, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.ripen(time.Now())
 	from, to := p.queued, p.made
 	switch {
 	case p.doomed.Len() > 0:

@@ -32,7 +32,7 @@ func TestTheMostRecentOfflineSessionsHaveQueues(t *testing.T) {
 		for i := range 8 {
 			b.park1(fmt.Sprint("c", i))
 		}
-		elapse(time.Second)
+		elapse(2 * time.Second)
 		if got := queueNames(storage); !slices.Equal(got, []string{"c5", "c6", "c7"}) {
 			t.Fatalf("queues of %v", got)
 		}
@@ -54,7 +54,7 @@ func TestQueuesAreMadeAtABoundedRate(t *testing.T) {
 		for i := range 30 {
 			b.park1(fmt.Sprint("c", i))
 		}
-		start := time.Now()
+		start := time.Now().Add(b.cfg.ParkAfter)
 		eventually(t, "all queues are made", func() bool { return len(storage.QueueNames()) == 30 })
 		if took := time.Since(start); took < 4*time.Second || took > 6*time.Second {
 			t.Fatalf("30 queues at 5 a second took %v", took)
@@ -70,8 +70,28 @@ func TestSessionWithoutSubscriptionsHasNoQueue(t *testing.T) {
 		c := b.connected("zero")
 		c.subscribe(0, "a")
 		c.disconnect()
-		elapse(time.Second)
+		elapse(2 * time.Second)
 		if got := queueNames(storage); len(got) > 0 {
+			t.Fatalf("queues of %v", got)
+		}
+	})
+}
+
+// Who is back within a moment has no queue made, however often.
+func TestSessionThatIsBackSoonIsNotParked(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		storage := sessionstest.New()
+		b := startOnPipes(t, storage, "boot")
+		b.park1("other")
+		for range 3 {
+			b.park1("c")
+			elapse(900 * time.Millisecond)
+			if slices.Contains(storage.QueueNames(), "c") {
+				t.Fatal("the queue was made at once")
+			}
+		}
+		elapse(200 * time.Millisecond)
+		if got := queueNames(storage); !slices.Equal(got, []string{"c", "other"}) {
 			t.Fatalf("queues of %v", got)
 		}
 	})
@@ -125,7 +145,7 @@ func TestQueuesFollowSessionsThatComeAndGo(t *testing.T) {
 			}
 			b.parking.mu.Lock()
 			defer b.parking.mu.Unlock()
-			if p := b.parking; len(p.places) != p.made.Len() || p.queued.Len() > 0 || p.made.Len() != len(names) {
+			if p := b.parking; len(p.places) != p.made.Len() || p.fresh.Len()+p.queued.Len() > 0 || p.made.Len() != len(names) {
 				t.Errorf("seed %d: %d places, %d made, %d queued, %d queues", seed, len(p.places), p.made.Len(), p.queued.Len(), len(names))
 			}
 		})
@@ -135,7 +155,7 @@ func TestQueuesFollowSessionsThatComeAndGo(t *testing.T) {
 // What is to be removed is not forgotten over what is to be made.
 func TestRemovalIsNotCrowdedOut(t *testing.T) {
 	b := &Broker{cfg: DefaultConfig("boot")}
-	b.cfg.MaxParkedQueues = 1
+	b.cfg.MaxParkedQueues, b.cfg.ParkAfter = 1, 0
 	p := newParking(b)
 	p.move("gone", p.place("gone"), p.made)
 	p.drop("gone")
