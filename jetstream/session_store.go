@@ -107,11 +107,23 @@ func (s *Store) SaveJournal(clientID string, journal []byte, expect uint64, to s
 	}, expect)
 }
 
-// documentHeader is the header of a record or a journal.
+// documentHeader is the header of a record or a journal. It names the client if the subject does not, as that of a long
+// identifier.
 func documentHeader(clientID string) nats.Header {
 	h := make(nats.Header, 2)
-	h[headerClientID] = []string{escapeValue(clientID)}
+	if id, ok := decodeToken(nil, EncodeToken(clientID), escapedInKey); !ok || string(id) != clientID {
+		h[headerClientID] = []string{escapeValue(clientID)}
+	}
 	return h
+}
+
+// clientOf is the client whose document has a header, and a subject which ends in a token.
+func clientOf(h nats.Header, token string) (string, bool) {
+	if clientID, ok := clientIDOf(h); ok && EncodeToken(clientID) == token {
+		return clientID, true
+	}
+	id, ok := decodeToken(nil, token, escapedInKey)
+	return string(id), ok && EncodeToken(string(id)) == token
 }
 
 // save replaces what has the revision expect. Nothing and a deletion marker are the same.
@@ -154,7 +166,7 @@ func (s *Store) saveOverMarker(w write) {
 // checkLeftover is nil when what is there may be replaced by a write that does not know of it.
 func (s *Store) checkLeftover(ctx context.Context, w write, there storedMessage) error {
 	conflict := fmt.Errorf("%w: %s is there", sessions.ErrConflict, w.subject)
-	clientID, ok := clientIDOf(w.header)
+	clientID, ok := clientOf(w.header, strings.TrimPrefix(w.subject, s.config.Names.JournalSubjects+"."))
 	if !ok || w.stream != s.journals.stream {
 		return conflict
 	}
@@ -242,13 +254,8 @@ func (s *Store) Each(ctx context.Context, visit func(sessions.Stored)) error {
 		if m.deleted() {
 			return nil
 		}
-		clientID, ok := clientIDOf(m.header)
-		if !ok || s.recordSubject(clientID) != m.subject { // not ours; but the client may come
-			var id []byte
-			id, ok = decodeToken(nil, strings.TrimPrefix(m.subject, prefix), escapedInKey)
-			clientID = string(id)
-		}
-		if !ok || s.recordSubject(clientID) != m.subject {
+		clientID, ok := clientOf(m.header, strings.TrimPrefix(m.subject, prefix))
+		if !ok {
 			s.stats.InvalidRecords.Add(1)
 			s.config.Logger.Error("a session record is not ours or damaged; it is passed over", "subject", m.subject, "revision", m.sequence)
 			return nil

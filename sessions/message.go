@@ -39,13 +39,13 @@ func (m *Message) remaining(now time.Time) time.Duration {
 // Position is a place in the log: everything at or below Sequence is behind it. The zero value is before the first message.
 type Position struct {
 	// Shard is the log shard; there is one, 0, until there are more.
-	Shard uint16
+	Shard uint16 `json:"shard,omitempty"`
 	// Sequence is the log sequence.
-	Sequence uint64
+	Sequence uint64 `json:"sequence"`
 	// Time is when the message at Sequence was stored, the zero time when unknown. A log that was cut or made
 	// anew is recognized by another time at the same sequence. Of what this node appended itself it is the time at which it
 	// heard that the message is stored, so it may be off by TimeTolerance.
-	Time time.Time
+	Time time.Time `json:"time,omitzero"`
 }
 
 // TimeTolerance is by how much the time of a position may be off. A log that was cut and goes on is behind a restart of its

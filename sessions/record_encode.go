@@ -61,9 +61,15 @@ func (sub *Subscription) append(b []byte) []byte {
 }
 
 func (p *Position) append(b []byte) []byte {
-	b = strconv.AppendUint(append(b, `{"Shard":`...), uint64(p.Shard), 10)
-	b = strconv.AppendUint(append(b, `,"Sequence":`...), p.Sequence, 10)
-	return append(appendTime(append(b, `,"Time":`...), p.Time), '}')
+	b = append(b, '{')
+	if p.Shard > 0 {
+		b = append(strconv.AppendUint(append(b, `"shard":`...), uint64(p.Shard), 10), ',')
+	}
+	b = strconv.AppendUint(append(b, `"sequence":`...), p.Sequence, 10)
+	if !p.Time.IsZero() {
+		b = appendTime(append(b, `,"time":`...), p.Time)
+	}
+	return append(b, '}')
 }
 
 // appendNumber appends a field that is left out when it is 0.
