@@ -65,7 +65,7 @@ func DefaultConfig(boot string) Config {
 		OutboundBytes:   1 << 20,
 		RingBytes:       64 << 20,
 		SharedReadFrom:  70,
-		MaxParkedQueues: 250,
+		MaxParkedQueues: 200,
 		ParkAfter:       time.Second,
 		ParkRate:        50,
 		MaxRetained:     1_000_000,

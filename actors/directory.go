@@ -42,21 +42,29 @@ type directoryShard struct {
 	next  *sessionActor
 }
 
-// directoryEntry is what is known of one client identifier. An entry without actor is a stored session.
+// directoryEntry is what is known of one client identifier. An entry without actor is a stored session. There may be very
+// many.
 type directoryEntry struct {
 	ref *sessionRef
 	// posted counts the attaches and wakes posted to the actor: it may go only when it has handled them all.
 	posted uint64
-	stored bool
+	// failure is what actors have left behind that gave the session up, nil when none has.
+	failure *failure
+	// deadline is when the stored session has something to do; armed is the earliest timer on the wheel. Both in
+	// nanoseconds of Unix time, 0 for none.
+	deadline, armed int64
+	stored          bool
 	// settled: what this start found out about the session's past is in its documents, or there was nothing.
 	settled bool
+}
+
+// failure is what is known of a session that actors gave up. The zero value: none has.
+type failure struct {
 	// scanFrom, if not 0, is where a log scan has to look for messages that the session's documents may not know.
 	scanFrom uint64
-	// ghosts are the router's members of actors that gave the session up: they hold the checkpoint where those left it,
-	// until the session's documents are written anew.
+	// ghosts are the router's members of those actors: they hold the checkpoint where those left it, until the session's
+	// documents are written anew.
 	ghosts []*member
-	// deadline is when the stored session has something to do; armed is the earliest timer on the wheel.
-	deadline, armed time.Time
 }
 
 func newDirectory(b *Broker) *directory {
@@ -109,8 +117,12 @@ func (d *directory) actorOf(s *directoryShard, clientID string) *sessionRef {
 // spawn makes a session actor. Its name is never used again, so that a message to an old one cannot reach a new one. The
 // shard is locked.
 func (d *directory) spawn(s *directoryShard, clientID string, e *directoryEntry) *sessionRef {
-	a := newSessionActor(d.broker, clientID, e.stored, e.scanFrom, e.ghosts)
-	e.ghosts = nil
+	var f failure
+	if e.failure != nil {
+		f = *e.failure
+		e.failure.ghosts = nil
+	}
+	a := newSessionActor(d.broker, clientID, e.stored, f.scanFrom, f.ghosts)
 	s.next = a
 	if _, err := d.broker.root.SpawnNamed(s.props, "session/"+strconv.FormatUint(d.serial.Add(1), 10)+"/"+clientID); err != nil {
 		panic(fmt.Sprintf("spawn session actor: %v", err)) // Invariant: the serial makes the name unique.
@@ -133,7 +145,7 @@ func (d *directory) release(clientID string, ref *sessionRef, handled uint64, st
 		return false
 	}
 	d.forget(s, clientID, e)
-	e.scanFrom, e.settled = 0, true
+	e.failure, e.settled = nil, true
 	if stored {
 		e.stored = true
 		s.entries[clientID] = e
@@ -159,7 +171,7 @@ func (d *directory) failed(clientID string, ref *sessionRef, scanFrom uint64, gh
 		return
 	}
 	d.forget(s, clientID, e)
-	e.stored, e.scanFrom, e.ghosts = true, scanFrom, ghosts
+	e.stored, e.failure = true, &failure{scanFrom, ghosts}
 	s.entries[clientID] = e
 	d.arm(clientID, e, time.Now().Add(time.Second))
 }
@@ -232,15 +244,21 @@ func (d *directory) shutDown() {
 // arm sets the deadline of a stored session. Timers are not cancelled: one that comes early is armed again, so that a
 // client that comes and goes leaves one behind, not many. The shard is locked.
 func (d *directory) arm(clientID string, e *directoryEntry, deadline time.Time) {
-	e.deadline = deadline
-	if deadline.IsZero() || !e.armed.IsZero() && !deadline.Before(e.armed) {
+	e.deadline = 0
+	if deadline.IsZero() {
 		return
 	}
-	if step := time.Now().Add(deadlineStep); deadline.After(step) {
-		deadline = step
+	e.deadline = deadline.UnixNano()
+	d.rearm(clientID, e)
+}
+
+// rearm puts a timer for the deadline on the wheel, if there is none that comes before. The shard is locked.
+func (d *directory) rearm(clientID string, e *directoryEntry) {
+	if e.armed != 0 && e.deadline >= e.armed {
+		return
 	}
-	e.armed = deadline
-	d.broker.wheel.Schedule(deadline, &deadlineTimer{d, clientID}, 0, 0)
+	e.armed = min(e.deadline, time.Now().Add(deadlineStep).UnixNano())
+	d.broker.wheel.Schedule(time.Unix(0, e.armed), &deadlineTimer{d, clientID}, 0, 0)
 }
 
 // deadlineStep is the longest time that the timer of a stored session stays on the wheel: sessions that end before leave
@@ -261,12 +279,12 @@ func (t *deadlineTimer) timerFired(uint8, uint32) {
 	if e == nil || t.directory.closed.Load() {
 		return
 	}
-	e.armed = time.Time{}
-	if e.ref != nil || e.deadline.IsZero() {
+	e.armed = 0
+	if e.ref != nil || e.deadline == 0 {
 		return // it sees to its deadlines itself
 	}
-	if time.Now().Before(e.deadline) {
-		t.directory.arm(t.clientID, e, e.deadline)
+	if time.Now().UnixNano() < e.deadline {
+		t.directory.rearm(t.clientID, e)
 		return
 	}
 	t.directory.actorOf(s, t.clientID).post(&wake{})

@@ -202,7 +202,7 @@ var keys = []key{
 		},
 	},
 	{
-		name: "sessions.max_parked_consumers", preset: "250",
+		name: "sessions.max_parked_consumers", preset: "200",
 		meaning: "offline sessions whose queue NATS shows as a consumer, about 34 KiB of memory each; the queues of others are made when needed",
 		bind: func(c *Config) value {
 			return intValue{to: &c.Sessions.MaxParkedConsumers, min: 0, max: 100_000}
