@@ -120,7 +120,7 @@ func start(ctx context.Context, cfg Config, storage Storage, log *slog.Logger, o
 	}
 	b.shares = newShares(b)
 	b.running, b.cancel = context.WithCancel(context.Background())
-	if err := b.saveCheckpoint(ctx); err != nil { // before anything is acknowledged that only the log will know
+	if err := b.saveCheckpoint(ctx, false); err != nil { // before anything is acknowledged that only the log will know
 		b.cancel()
 		open.close()
 		return nil, fmt.Errorf("write the first checkpoint: %w", err)
@@ -186,7 +186,7 @@ func (b *Broker) Shutdown(ctx context.Context) error {
 	b.directory.shutDown()
 	err := b.awaitSessions(ctx)
 	b.endConnections(ctx)
-	err = errors.Join(err, b.saveCheckpoint(ctx))
+	err = errors.Join(err, b.saveCheckpoint(ctx, err == nil && b.directory.intact()))
 	b.cancel()
 	b.mu.Lock()
 	b.stopped = true

@@ -188,6 +188,22 @@ func (d *directory) know(clientID string, deadline time.Time, settled bool) {
 	}
 }
 
+// intact reports whether no session is given up, whose documents may not tell what its actor knew.
+func (d *directory) intact() bool {
+	for i := range d.shards {
+		s := &d.shards[i]
+		s.mu.Lock()
+		for _, e := range s.entries {
+			if e.failure != nil {
+				s.mu.Unlock()
+				return false
+			}
+		}
+		s.mu.Unlock()
+	}
+	return true
+}
+
 // wake has a stored session look after itself.
 func (d *directory) wake(clientID string) {
 	s := d.shard(clientID)

@@ -296,7 +296,7 @@ func (b *Broker) keepCheckpoint(earlier []sessions.Checkpoint) {
 		case <-b.running.Done():
 			return
 		case <-tick.C:
-			err := b.saveCheckpoint(b.running)
+			err := b.saveCheckpoint(b.running, false)
 			if err == nil || b.running.Err() != nil {
 				failures = 0
 				continue
@@ -315,9 +315,9 @@ func (b *Broker) keepCheckpoint(earlier []sessions.Checkpoint) {
 	}
 }
 
-func (b *Broker) saveCheckpoint(ctx context.Context) error {
+func (b *Broker) saveCheckpoint(ctx context.Context, released bool) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	c := sessions.Checkpoint{Boot: b.cfg.Sessions.Boot, Time: time.Now().UTC(), Position: b.router.complete()}
+	c := sessions.Checkpoint{Boot: b.cfg.Sessions.Boot, Time: time.Now().UTC(), Position: b.router.complete(), Released: released}
 	return b.storage.Store.SaveCheckpoint(ctx, c)
 }

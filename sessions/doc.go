@@ -16,7 +16,7 @@
 //	                                                      ending ──── will stored, record deleted ──► absent
 //
 // What must last is in two documents. The record (subscriptions, expiry, will) is written before CONNACK, SUBACK and
-// UNSUBACK; the journal (position in the log, unfinished deliveries, retained messages owed, QoS 2 identifiers received)
+// UNSUBACK, but for the CONNACK of who is back soon and brings nothing new; the journal (position in the log, unfinished deliveries, retained messages owed, QoS 2 identifiers received)
 // before the packets that promise it: PUBREC, PUBCOMP, PUBLISH and PUBREL of QoS 2, and SUBACK when it owes retained
 // messages. Of each document one write is in flight; what
 // changes meanwhile goes with the next. An acknowledgement exists only as the answer to the write it promises, so it

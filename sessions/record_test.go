@@ -210,7 +210,7 @@ func TestRecordTellsTheDeadlinesOfItsSession(t *testing.T) {
 func TestSessionWasLeftWhenItsOwnerWasLastAlive(t *testing.T) {
 	recorded, seen, now := start, start.Add(time.Hour), start.Add(2*time.Hour)
 	before, longBefore := seen.Add(-staleFor), seen.Add(-staleFor-1)
-	recovery := Recovery{Checkpoints: map[string]*Checkpoint{"boot1": {Time: seen}}, Now: now}
+	recovery := Recovery{Checkpoints: map[string]*Checkpoint{"boot1": {Time: seen}, "boot2": {Time: seen, Released: true}}, Now: now}
 	for claim, c := range map[string]struct {
 		r    Record
 		want time.Time
@@ -219,6 +219,7 @@ func TestSessionWasLeftWhenItsOwnerWasLastAlive(t *testing.T) {
 		"before owner died":  {Record{Owner: "boot1", DetachedAt: &before}, seen}, // the client may have been back
 		"long before":        {Record{Owner: "boot1", DetachedAt: &longBefore}, longBefore},
 		"after last word":    {Record{Owner: "boot1", DetachedAt: &now}, now},
+		"owner went down":    {Record{Owner: "boot2", DetachedAt: &before}, before},
 		"recorded, no word":  {Record{Owner: "boot0", DetachedAt: &before}, before},
 		"owner died":         {Record{Owner: "boot1"}, seen},
 		"owner left no word": {Record{Owner: "boot0"}, now},

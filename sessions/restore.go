@@ -55,7 +55,7 @@ func Restore(cfg *Config, stored Stored, recovery Recovery) (*Session, error) {
 func LeftAt(r *Record, recovery Recovery) time.Time {
 	c := recovery.Checkpoints[r.Owner]
 	switch {
-	case r.DetachedAt != nil && (c == nil || r.Will != nil || !mayHaveComeBack(*r.DetachedAt, c.Time)):
+	case r.DetachedAt != nil && (c == nil || r.Will != nil || !mayHaveComeBack(*r.DetachedAt, c)):
 		return *r.DetachedAt
 	case c != nil:
 		return c.Time
@@ -63,9 +63,10 @@ func LeftAt(r *Record, recovery Recovery) time.Time {
 	return recovery.Now
 }
 
-// mayHaveComeBack reports whether a client may have been there when its node was last alive, though the record says when it left.
-func mayHaveComeBack(left, alive time.Time) bool {
-	return left.Before(alive) && alive.Sub(left) <= staleFor
+// mayHaveComeBack reports whether a client may have been there when its node was last alive, though its record says that it
+// had left.
+func mayHaveComeBack(left time.Time, c *Checkpoint) bool {
+	return !c.Released && left.Before(c.Time) && c.Time.Sub(left) <= staleFor
 }
 
 // TellsWhenLeft reports whether the record itself says that the connection ended when recovery found that it did.

@@ -114,6 +114,8 @@ type Checkpoint struct {
 	Boot     string    `json:"boot"`
 	Time     time.Time `json:"time"`
 	Position Position  `json:"position"`
+	// Released: these are its last words, and the documents of all its sessions are as they were left.
+	Released bool `json:"released,omitempty"`
 }
 
 // Queues are the durable consumers, one for each parked or catching-up session: a view of the log that plain NATS
