@@ -42,6 +42,8 @@ type place struct {
 	element *list.Element
 	// due is when one that is fresh is to be parked.
 	due time.Time
+	// made: there may be a queue, also of one that is to be parked anew.
+	made bool
 	// taken: a session is using the queue. drop: the queue is to be removed.
 	taken, drop bool
 }
@@ -72,6 +74,7 @@ func (p *parking) move(clientID string, pl *place, to *list.List) {
 		pl.in.Remove(pl.element)
 	}
 	pl.in, pl.element = to, nil
+	pl.made = pl.made || to == p.made
 	if to != nil {
 		pl.element = to.PushBack(clientID)
 	} else if !pl.taken && !pl.drop {
@@ -105,17 +108,23 @@ func (p *parking) park(clientID string) {
 		if from.Len() == 0 {
 			from = p.fresh
 		}
-		p.forget(from)
+		clientID := from.Front().Value.(string)
+		p.forget(clientID, p.places[clientID])
 	}
 	if p.fresh.Len() == 1 {
 		p.wake() // it does not know when to look
 	}
 }
 
-// forget takes the first one out of a list. mu is held.
-func (p *parking) forget(from *list.List) {
-	clientID := from.Front().Value.(string)
-	p.move(clientID, p.places[clientID], nil)
+// forget gives up one that waits. mu is held.
+func (p *parking) forget(clientID string, pl *place) {
+	if !pl.made {
+		p.move(clientID, pl, nil)
+		return
+	}
+	pl.drop = true
+	p.move(clientID, pl, p.doomed)
+	p.wake()
 }
 
 // close ends the making of queues.
@@ -126,7 +135,8 @@ func (p *parking) close() {
 	p.settled.Broadcast()
 	for _, waiting := range []*list.List{p.fresh, p.queued} {
 		for waiting.Len() > 0 {
-			p.forget(waiting)
+			clientID := waiting.Front().Value.(string)
+			p.move(clientID, p.places[clientID], nil)
 		}
 	}
 }
@@ -175,7 +185,7 @@ func (p *parking) drop(clientID string) {
 		return
 	}
 	if (pl.in == p.fresh || pl.in == p.queued) && p.busy != clientID {
-		p.move(clientID, pl, nil)
+		p.forget(clientID, pl)
 		return
 	}
 	pl.drop = true
@@ -268,6 +278,7 @@ func (p *parking) next() (clientID string, remove, ok bool) {
 	pl := p.places[clientID]
 	pl.drop = remove
 	p.move(clientID, pl, to)
+	pl.made = !remove
 	p.busy = clientID
 	return clientID, remove, true
 }

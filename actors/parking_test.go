@@ -175,6 +175,24 @@ func TestRemovalIsNotCrowdedOut(t *testing.T) {
 	}
 }
 
+// A session that left before it had done with its queue has it removed when it is not parked again after all.
+func TestQueueOfASessionThatWaitsIsNotForgotten(t *testing.T) {
+	for claim, end := range map[string]func(*parking){
+		"it ends":              func(p *parking) { p.drop("c") },
+		"others left after it": func(p *parking) { p.park("d") },
+	} {
+		b := &Broker{cfg: DefaultConfig("boot")}
+		b.cfg.MaxParkedQueues = 1
+		p := newParking(b)
+		p.move("c", p.place("c"), p.made)
+		p.park("c")
+		end(p)
+		if clientID, remove, ok := p.next(); clientID != "c" || !remove || !ok {
+			t.Errorf("%s: next is %q, to be removed: %v, %v", claim, clientID, remove, ok)
+		}
+	}
+}
+
 // subscribeInBackground subscribes at QoS 1 and takes what comes, at any time, without looking at it.
 func (c *testClient) subscribeInBackground(filter string) {
 	c.send(&mqttcodec.Subscribe{PacketID: 1, Requests: []mqttcodec.SubscriptionRequest{
