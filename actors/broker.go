@@ -111,15 +111,16 @@ func start(ctx context.Context, cfg Config, storage Storage, log *slog.Logger, o
 	b.directory = newDirectory(b)
 	b.parking = newParking(b)
 	b.resting = newResting()
-	b.retainer = newRetainer(storage.Retained, &b.stats, log)
+	b.running, b.cancel = context.WithCancel(context.Background())
+	b.retainer = newRetainer(storage.Retained, storage.Log, b.fitsRetained, b.runningTask, &b.stats, log)
 	b.connections.open = map[*connection]struct{}{}
 	found, err := b.readStorage(ctx)
 	if err != nil {
+		b.cancel()
 		open.close()
 		return nil, fmt.Errorf("read what is stored: %w", err)
 	}
 	b.shares = newShares(b)
-	b.running, b.cancel = context.WithCancel(context.Background())
 	if err := b.saveCheckpoint(ctx, false); err != nil { // before anything is acknowledged that only the log will know
 		b.cancel()
 		open.close()
@@ -136,6 +137,7 @@ func start(ctx context.Context, cfg Config, storage Storage, log *slog.Logger, o
 		log.Warn("queues of shared subscriptions without subscribers not removed", "err", err)
 	}
 	b.task(func() { b.tail(b.router.Head().Sequence) })
+	b.task(b.watchRetained)
 	b.task(func() { b.catchUp.run(b.running) })
 	b.task(func() { b.parking.run(b.running) })
 	b.task(func() { b.keepCheckpoint(found.checkpoints) })
@@ -224,6 +226,9 @@ func (b *Broker) task(f func()) {
 	}()
 }
 
+// runningTask is task for what ends with the broker.
+func (b *Broker) runningTask(f func(ctx context.Context)) { b.task(func() { f(b.running) }) }
+
 // begin adds to tasks, unless the broker has stopped.
 func (b *Broker) begin() bool {
 	b.mu.Lock()
@@ -257,6 +262,18 @@ func (b *Broker) tail(after uint64) {
 	if err := b.storage.Log.Tail(b.running, after, b.router.deliver); err != nil && b.running.Err() == nil {
 		b.fail(fmt.Errorf("the log cannot be read any more: %w", err))
 	}
+}
+
+// watchRetained follows what others write to the bucket of retained messages until the broker stops.
+func (b *Broker) watchRetained() {
+	if err := b.storage.Retained.Watch(b.running, b.recovered.retained, b.router.adopt); err != nil && b.running.Err() == nil {
+		b.fail(fmt.Errorf("the retained messages cannot be read any more: %w", err))
+	}
+}
+
+// fitsRetained reports whether a retained message that did not come through the log is one that a client might have published.
+func (b *Broker) fitsRetained(m *sessions.Message) bool {
+	return messageBytes(m) <= int64(b.cfg.Sessions.MaxPacketSize) && b.cfg.Sessions.TopicFits(m.Topic, true)
 }
 
 // fail ends the broker: it cannot do what it promises.

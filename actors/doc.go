@@ -24,6 +24,8 @@
 //	reader             listener, or the  end of its socket        Read, inbound bound      the buffer lent to it
 //	                   one before it
 //	log tail           Start             Shutdown (ctx)           the log                  order of hand-over, via router
+//	retained watch     Start             Shutdown (ctx)           what others write        -
+//	retained doubts    retainer          none left, Shutdown      storage                  one topic at a time, 16 together
 //	timer wheel        Start             Shutdown                 its ticker               the timers
 //	journal turns      Start             Shutdown                 its ticker, requests     the budget of lazy journal writes
 //	catching up        Start             Shutdown (ctx)           orders, the log, pauses  windows of the log, portions of sessions
@@ -55,6 +57,7 @@
 //	CONNECTs of a session waiting   as many as connections: until the one before is heard out, 0.5 s at most
 //	clients remembered for that     65,536: who connected longest ago is taken for new
 //	clients being authenticated     64: the others wait for their turn within their connect timeout
+//	retained writes, and doubts     one for each topic: the newest waits
 //	lazy journal writes             5,000 a second for the node: they come later
 //
 // Locks: that of a directory shard is taken before the mailbox of the actor posted to; that of the router before those of

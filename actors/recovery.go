@@ -19,6 +19,8 @@ type recovered struct {
 	// ids are the identities of messages above the checkpoints, by the incarnation of the session that stored them: what
 	// the log knows and a session's documents may not. They are dropped when all those sessions are settled.
 	ids atomic.Pointer[map[string][]string]
+	// retained is the revision up to which the bucket of retained messages was read.
+	retained uint64
 	// started is when sessions count as left whose owner left no checkpoint.
 	started time.Time
 }
@@ -68,36 +70,39 @@ func (b *Broker) readStorage(ctx context.Context) (found, error) {
 		b.recovered.checkpoints[c.Boot] = c
 		from = min(from, c.Position.Sequence)
 	}
-	retained, err := b.readRetained(ctx, last, replaced)
+	retained, removed, err := b.readRetained(ctx, last, replaced)
 	if err != nil {
 		return f, err
 	}
 	b.router = newRouter(b.storage.Log, &b.stats, retained, b.retainer, last, b.cfg.RingBytes)
 	b.router.queuesQoS0 = b.cfg.Sessions.QueueQoS0
-	if err := b.storage.Log.Scan(ctx, from, last.Sequence, b.rescan); err != nil {
+	rescan := func(e sessions.Entry) { b.rescan(e, removed) }
+	if err := b.storage.Log.Scan(ctx, from, last.Sequence, rescan); err != nil {
 		return f, err
 	}
 	f.sessions, err = b.readSessions(ctx)
 	return f, err
 }
 
-// readRetained reads the bucket of retained messages into the index. A sequence of another log means nothing: whatever this
-// log has, or gets, is newer.
-func (b *Broker) readRetained(ctx context.Context, last sessions.Position, replaced bool) (*retainedIndex, error) {
-	index := newRetainedIndex(b.cfg.MaxRetained)
-	err := b.storage.Retained.Each(ctx, func(e sessions.Entry) {
-		if replaced || e.Sequence > last.Sequence {
-			e.Sequence = 0
+// readRetained reads the bucket of retained messages into the index, and when others removed what is not in it any more. A
+// sequence of another log means nothing.
+func (b *Broker) readRetained(ctx context.Context, last sessions.Position, replaced bool) (index *retainedIndex, removed map[string]time.Time, err error) {
+	index, removed = newRetainedIndex(b.cfg.MaxRetained), map[string]time.Time{}
+	b.recovered.retained, err = b.storage.Retained.Each(ctx, func(w sessions.Retained) {
+		if w.Foreign() && len(w.Message.Payload) == 0 {
+			removed[w.Message.Topic] = w.Time
+			return
 		}
-		if !index.apply(e) {
-			b.stats.Dropped(dropRetainedFull, 1)
+		if replaced || w.Sequence > last.Sequence {
+			w.Sequence = 0
 		}
+		b.retainer.adopt(w, index)
 	})
-	return index, err
+	return index, removed, err
 }
 
 // rescan looks at one entry that earlier boots may not have worked off.
-func (b *Broker) rescan(e sessions.Entry) {
+func (b *Broker) rescan(e sessions.Entry, removed map[string]time.Time) {
 	if e.Message == nil {
 		return
 	}
@@ -105,7 +110,7 @@ func (b *Broker) rescan(e sessions.Entry) {
 		ids := *b.recovered.ids.Load()
 		ids[incarnation] = append(ids[incarnation], e.ID)
 	}
-	if e.Message.Retain {
+	if e.Message.Retain && !removed[e.Message.Topic].After(e.Time) && !b.router.overtaken(e) {
 		b.router.retain(e)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"dunlin/mqttcodec"
@@ -13,9 +14,9 @@ import (
 // retainedSweepInterval is how often, at most, a full index is searched for expired messages.
 const retainedSweepInterval = 10 * time.Second
 
-// retainedIndex is the node's copy of the retained messages, by topic. It is fed with the log in its order and answers
-// which of them a new subscription gets. It holds copies of its own, so that a small message does not keep the
-// network buffer alive that it came in.
+// retainedIndex is the node's copy of the retained messages, by topic. It is fed with the log in its order, and with what
+// others write to the bucket, and answers which of them a new subscription gets. It holds copies of its own, so that a small
+// message does not keep the network buffer alive that it came in.
 //
 // A removed message leaves no trace. So an older one that comes late would be taken for new: whoever feeds the index
 // hands it every entry once, in log order, after those of the bucket.
@@ -36,43 +37,80 @@ type retainedIndex struct {
 // Invariant: every node but the root has an entry or a child.
 type retainedNode struct {
 	children sessions.LevelMap[retainedNode]
-	entry    *sessions.Entry // the retained message of this topic, nil without
+	entry    *retainedMessage // of this topic, nil without
+}
+
+// retainedMessage is the retained message of a topic. Its Sequence is 0 when it did not come through the log.
+type retainedMessage struct {
+	sessions.Entry
+	// revision is that of the bucket which holds it, 0 as long as it is not written. The retainer sets it.
+	revision atomic.Uint64
 }
 
 func newRetainedIndex(maxMessages int) *retainedIndex {
 	return &retainedIndex{maxMessages: maxMessages}
 }
 
-// apply takes a retained message in the place of an older one of its topic; an empty payload removes that.
+// applied is what became of a retained message.
+type applied struct {
+	// taken: it is newer than what was there. full: it would have been taken, had there been room.
+	taken, full bool
+	// now is what is there instead, nil when that is nothing; before is what was there.
+	now, before *retainedMessage
+}
+
+// apply takes a retained message of the log in the place of an older one of its topic; an empty payload removes that.
 // [MQTT-3.3.1-5] [MQTT-3.3.1-6] Other entries change nothing [MQTT-3.3.1-8], nor do those no newer than what is there.
-// It returns false when the message found no room: then the node will not deliver it, and the caller counts that.
-func (x *retainedIndex) apply(e sessions.Entry) bool {
-	m := e.Message
-	if m == nil || !m.Retain {
-		return true
+func (x *retainedIndex) apply(e sessions.Entry) applied {
+	if e.Message == nil || !e.Message.Retain {
+		return applied{}
 	}
-	node := x.find(m.Topic)
-	known := node != nil && node.entry != nil
+	node := x.find(e.Message.Topic)
+	if node != nil && node.entry != nil && node.entry.Sequence >= e.Sequence {
+		return applied{}
+	}
+	return x.set(node, e)
+}
+
+// applyWrite takes what the bucket holds, if it was written after what is there.
+func (x *retainedIndex) applyWrite(w sessions.Retained) applied {
+	node := x.find(w.Message.Topic)
+	if node != nil && node.entry != nil && node.entry.revision.Load() >= w.Revision {
+		return applied{}
+	}
+	a := x.set(node, w.Entry)
+	if a.now != nil {
+		a.now.revision.Store(w.Revision)
+	}
+	return a
+}
+
+// set puts a message in the place of what the node of its topic holds, nil for no node yet.
+func (x *retainedIndex) set(node *retainedNode, e sessions.Entry) (a applied) {
+	m := e.Message
+	if node != nil {
+		a.before = node.entry
+	}
 	switch {
-	case known && node.entry.Sequence >= e.Sequence:
-		return true
 	case len(m.Payload) == 0:
-		if known {
+		if a.before != nil {
 			x.remove(m.Topic)
 		}
-		return true
-	case !known && !x.makeRoom(m.PublishedAt):
-		return false
-	}
-	if known {
-		x.uncount(node.entry)
-	} else {
+		a.taken = true
+		return a
+	case a.before == nil && !x.makeRoom(m.PublishedAt):
+		a.full = true
+		return a
+	case a.before != nil:
+		x.uncount(a.before)
+	default:
 		node = x.findOrMake(m.Topic)
 	}
-	node.entry = &sessions.Entry{Position: e.Position, Message: cloneMessage(m)}
+	a.taken, a.now = true, &retainedMessage{Entry: sessions.Entry{Position: e.Position, Message: cloneMessage(m)}}
+	node.entry = a.now
 	x.messages++
 	x.bytes += messageBytes(m)
-	return true
+	return a
 }
 
 // makeRoom makes sure that one more message may be held, if need be by the removal of expired ones.
@@ -127,13 +165,13 @@ func (x *retainedIndex) remove(topic string) {
 	x.uncount(x.root.remove(topic))
 }
 
-func (x *retainedIndex) uncount(e *sessions.Entry) {
+func (x *retainedIndex) uncount(e *retainedMessage) {
 	x.messages--
 	x.bytes -= messageBytes(e.Message)
 }
 
 // remove takes away the entry of the topic that is rest, seen from this node, and returns it.
-func (n *retainedNode) remove(rest string) (removed *sessions.Entry) {
+func (n *retainedNode) remove(rest string) (removed *retainedMessage) {
 	level, rest, more := strings.Cut(rest, "/")
 	child := n.children.Child(level)
 	if more {

@@ -134,8 +134,8 @@ func TestMessageWithoutRetainChangesNothing(t *testing.T) {
 	x.apply(retainedEntry(1, "a", "1"))
 	plain := retainedEntry(2, "a", "2")
 	plain.Message.Retain = false
-	if !x.apply(plain) || !x.apply(sessions.Entry{Position: sessions.Position{Sequence: 3}}) {
-		t.Fatal("an entry that is not retained counts as dropped")
+	if x.apply(plain) != (applied{}) || x.apply(sessions.Entry{Position: sessions.Position{Sequence: 3}}) != (applied{}) {
+		t.Fatal("an entry that is not retained changes something")
 	}
 	wantMatch(t, x, "#", "a=1")
 }
@@ -143,17 +143,17 @@ func TestMessageWithoutRetainChangesNothing(t *testing.T) {
 func TestFullRetainedIndexRefusesNewTopicsOnly(t *testing.T) {
 	x := newRetainedIndex(2)
 	for i, topic := range []string{"a", "b"} {
-		if !x.apply(retainedEntry(uint64(i+1), topic, "1")) {
+		if !x.apply(retainedEntry(uint64(i+1), topic, "1")).taken {
 			t.Fatalf("%q was refused", topic)
 		}
 	}
-	if x.apply(retainedEntry(3, "c", "1")) {
+	if !x.apply(retainedEntry(3, "c", "1")).full {
 		t.Fatal("a third topic was taken")
 	}
-	if !x.apply(retainedEntry(4, "b", "2")) || !x.apply(retainedEntry(5, "a", "")) || !x.apply(retainedEntry(6, "c", "")) {
+	if !x.apply(retainedEntry(4, "b", "2")).taken || !x.apply(retainedEntry(5, "a", "")).taken || !x.apply(retainedEntry(6, "c", "")).taken {
 		t.Fatal("a replacement or a removal was refused")
 	}
-	if !x.apply(retainedEntry(7, "c", "1")) {
+	if !x.apply(retainedEntry(7, "c", "1")).taken {
 		t.Fatal("there was room for one more")
 	}
 	wantMatch(t, x, "#", "b=2", "c=1")
@@ -182,13 +182,13 @@ func TestExpiredRetainedMessagesMakeRoom(t *testing.T) {
 		e.Message.PublishedAt = retainedAt.Add(d)
 		return e
 	}
-	if x.apply(publishedAfter(retainedEntry(3, "c", "too early"), 9*time.Second)) {
+	if !x.apply(publishedAfter(retainedEntry(3, "c", "too early"), 9*time.Second)).full {
 		t.Fatal("taken although full")
 	}
-	if x.apply(publishedAfter(retainedEntry(4, "c", "soon after"), 11*time.Second)) {
+	if !x.apply(publishedAfter(retainedEntry(4, "c", "soon after"), 11*time.Second)).full {
 		t.Fatal("the full index was searched twice within 2 s")
 	}
-	if !x.apply(publishedAfter(retainedEntry(5, "c", "later"), 19*time.Second)) {
+	if !x.apply(publishedAfter(retainedEntry(5, "c", "later"), 19*time.Second)).taken {
 		t.Fatal("the expired message made no room")
 	}
 	wantMatch(t, x, "#", "b=stays", "c=later")

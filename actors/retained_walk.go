@@ -70,7 +70,7 @@ func (w *retainedWalk) next(max int, visits *int, now time.Time) (part sessions.
 		case n.entry.Message.Expired(now):
 			expired = append(expired, n.entry.Message.Topic)
 		default:
-			part.Entries = append(part.Entries, *n.entry)
+			part.Entries = append(part.Entries, n.entry.Entry)
 		}
 	}
 	if !w.begun {

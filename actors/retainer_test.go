@@ -1,6 +1,7 @@
 package actors
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"testing"
@@ -11,9 +12,26 @@ import (
 	"dunlin/sessions/sessionstest"
 )
 
+// newTestRetainer is a retainer that takes all that others write. Its goroutines end by themselves, in a bubble.
+func newTestRetainer(s *sessionstest.Storage, stats *Stats) *retainer {
+	task := func(f func(context.Context)) { go f(context.Background()) }
+	return newRetainer(s.Retained(), s.Log(), func(*sessions.Message) bool { return true }, task, stats, slog.New(slog.DiscardHandler))
+}
+
+// retaining is a router of which only the retained messages matter.
+type retaining struct {
+	*router
+	s *sessionstest.Storage
+}
+
+func newRetaining(s *sessionstest.Storage) retaining {
+	stats := &Stats{}
+	return retaining{newRouter(s.Log(), stats, newRetainedIndex(0), newTestRetainer(s, stats), sessions.Position{}, 1<<20), s}
+}
+
 func testRetainer() (*retainer, *sessionstest.Storage) {
-	s := sessionstest.New()
-	return newRetainer(s.Retained(), &Stats{}, slog.New(slog.DiscardHandler)), s
+	r := newRetaining(sessionstest.New())
+	return r.retainer, r.s
 }
 
 func wantRetained(t *testing.T, s *sessionstest.Storage, topic, payload string) {
@@ -31,9 +49,9 @@ func TestRetainerWritesTheNewestOneAtATime(t *testing.T) {
 		s.Intercept(func(o sessionstest.Operation) sessionstest.Outcome { written[o.Topic]++; return sessionstest.Outcome{} })
 		s.Hold(sessionstest.PutRetained)
 		for i := range uint64(10) {
-			r.put(retainedEntry(i+1, "a", fmt.Sprint(i)))
+			r.put(retainedEntry(i+1, "a", fmt.Sprint(i)), applied{})
 		}
-		r.put(retainedEntry(11, "b", "x"))
+		r.put(retainedEntry(11, "b", "x"), applied{})
 		if at := r.complete(20); at != 0 {
 			t.Fatalf("complete up to %d, though the first is not written", at)
 		}
@@ -57,9 +75,9 @@ func TestRetainerTriesAgainAndTakesTheNewest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, s := testRetainer()
 		s.Fail(sessions.ErrUnavailable, sessionstest.PutRetained)
-		r.put(retainedEntry(5, "a", "old"))
+		r.put(retainedEntry(5, "a", "old"), applied{})
 		elapse(3500 * time.Millisecond)
-		r.put(retainedEntry(9, "a", "new"))
+		r.put(retainedEntry(9, "a", "new"), applied{})
 		if at := r.complete(20); at != 4 {
 			t.Fatalf("complete up to %d, want 4", at)
 		}
@@ -78,7 +96,7 @@ func TestRetainerGivesUpWhatIsRejected(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, s := testRetainer()
 		s.Fail(sessions.ErrRejected, sessionstest.PutRetained)
-		r.put(retainedEntry(5, "a", "too large"))
+		r.put(retainedEntry(5, "a", "too large"), applied{})
 		synctest.Wait()
 		if at := r.complete(20); at != 20 {
 			t.Fatalf("complete up to %d, want all", at)

@@ -51,6 +51,11 @@ func newRouter(log sessions.Log, stats *Stats, retained *retainedIndex, retainer
 		ring:    ring{after: head.Sequence, maxBytes: ringBytes},
 	}
 	r.handed.Store(head.Sequence)
+	retainer.withIndex = func(f func(*retainedIndex)) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		f(r.retained)
+	}
 	return r
 }
 
@@ -166,11 +171,31 @@ func sharedBy(receivers, messages int) []mqttcodec.Shared {
 
 // retain makes a message of the log the retained message of its topic. [MQTT-3.3.1-5]
 func (r *router) retain(e sessions.Entry) {
-	if !r.retained.apply(e) {
+	a := r.retained.apply(e)
+	if a.full {
 		r.stats.Dropped(dropRetainedFull, 1)
-		return
 	}
-	r.retainer.put(e)
+	if a.taken {
+		r.retainer.put(e, a)
+	}
+}
+
+// overtaken reports whether what the bucket has of the topic did not come through this log and is newer than an entry of it.
+func (r *router) overtaken(e sessions.Entry) bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	n := r.retained.find(e.Message.Topic)
+	return n != nil && n.entry != nil && n.entry.Sequence == 0 && n.entry.Time.After(e.Time)
+}
+
+// adopt makes what others wrote to the bucket the retained message of its topic.
+func (r *router) adopt(w sessions.Retained) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n := r.retained.find(w.Message.Topic)
+	if !r.retainer.busy(w, n != nil && n.entry != nil) {
+		r.retainer.adopt(w, r.retained)
+	}
 }
 
 // gather puts an entry into the batch of every session that has a matching filter, once: of every live one, or at QoS 0 of
@@ -377,8 +402,9 @@ func (r *router) tryReadRetained(m *member, effect sessions.ReadRetained, w *ret
 	return in, ready
 }
 
-// appendRetained adds the entries that are gone from the log, and are still the retained messages of their topics.
-func (r *router) appendRetained(entries []sessions.Entry, topics map[uint64]string) []sessions.Entry {
+// appendRetained adds the entries that are gone from the log, and are still the retained messages of their topics, and those
+// that never were in it.
+func (r *router) appendRetained(entries []sessions.Entry, topics map[uint64]string, foreign []string) []sessions.Entry {
 	found := map[uint64]bool{}
 	for _, e := range entries {
 		found[e.Sequence] = true
@@ -387,7 +413,12 @@ func (r *router) appendRetained(entries []sessions.Entry, topics map[uint64]stri
 	defer r.mu.RUnlock()
 	for sequence, topic := range topics {
 		if n := r.retained.find(topic); !found[sequence] && n != nil && n.entry != nil && n.entry.Sequence == sequence {
-			entries = append(entries, *n.entry)
+			entries = append(entries, n.entry.Entry)
+		}
+	}
+	for _, topic := range foreign {
+		if n := r.retained.find(topic); n != nil && n.entry != nil && n.entry.Sequence == 0 {
+			entries = append(entries, n.entry.Entry)
 		}
 	}
 	return entries

@@ -2,7 +2,6 @@ package actors
 
 import (
 	"fmt"
-	"log/slog"
 	"math/rand/v2"
 	"runtime"
 	"slices"
@@ -18,7 +17,7 @@ import (
 func testRouter(ringBytes int) (*router, *sessionstest.Storage) {
 	s := sessionstest.New()
 	stats := &Stats{}
-	return newRouter(s.Log(), stats, newRetainedIndex(0), newRetainer(s.Retained(), stats, slog.New(slog.DiscardHandler)), sessions.Position{}, ringBytes), s
+	return newRouter(s.Log(), stats, newRetainedIndex(0), newTestRetainer(s, stats), sessions.Position{}, ringBytes), s
 }
 
 // feed is a session as the router sees one.

@@ -205,8 +205,8 @@ func (a *sessionActor) subscribeAfter(e sessions.Subscribe, shareErrs []error, r
 func (a *sessionActor) loadMessages(e sessions.Load) {
 	a.broker.work(func(ctx context.Context) {
 		entries, err := a.broker.storage.Log.Load(ctx, e.Sequences)
-		if err == nil && len(entries) < len(e.Sequences) {
-			entries = a.broker.router.appendRetained(entries, e.Retained)
+		if err == nil && len(entries) < len(e.Sequences)+len(e.Foreign) {
+			entries = a.broker.router.appendRetained(entries, e.Retained, e.Foreign)
 		}
 		a.ref.post(sessions.Loaded{Token: e.Token, Entries: entries, Err: err})
 	})

@@ -12,6 +12,7 @@ import (
 const (
 	dropRetainedFull    sessions.DropReason = "retained_full"    // limits.max_retained
 	dropRetainedRefused sessions.DropReason = "retained_refused" // by the bucket
+	dropRetainedForeign sessions.DropReason = "retained_foreign" // written to the bucket by others: limits.max_packet, topics, levels
 )
 
 // Stats counts what a node does. Safe for concurrent use.

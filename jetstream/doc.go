@@ -8,7 +8,8 @@
 //	mqtt_sessions    KV bucket               $KV.mqtt_sessions.<id>      Store.SaveRecord        Store.Load, Store.Each
 //	MQTT_JOURNAL     stream, 1 per subject   mqtt_journal.<id>           Store.SaveJournal       Store.Load
 //	                                         mqtt_checkpoint.<boot>      Store.SaveCheckpoint    Store.Checkpoints
-//	mqtt_retained    KV bucket               $KV.mqtt_retained.<topic>   RetainedStore.Put       RetainedStore.Each
+//	mqtt_retained    KV bucket               $KV.mqtt_retained.<topic>   RetainedStore.Put,      RetainedStore.Each, .Watch, any NATS
+//	                                                                     any NATS
 //
 // A stream, bucket or consumer without our metadata belongs to somebody else: it is used if it has the shape we need, and
 // never updated or deleted.
@@ -26,8 +27,11 @@
 //	Log.Tail           the caller    its context      own entries, messages,      the order of the log, its consumer if
 //	                                                  status, ticks               it has one
 //	hints of Log.Tail  Log.Tail      Log.Tail         what others publish         -
+//	Watch of retained  the caller    its context      hints, status, ticks        how far the bucket was read
+//	its hints          Watch         Watch            what others write           -
 //
 // What the log has taken from this node waits for the tail, 65,536 messages or 32 MiB: more are left out, and read from the log.
+// Of what this node writes to the retained messages the revisions wait for their watch, 4,096 stretches: more are left out, and read.
 // What others publish is only counted, up to 16,384 messages that wait for it: more are dropped, and the log is looked at anyway.
 //
 // What a reader gets back from JetStream is untrusted: a subject that is no topic, or a header that makes no sense, is

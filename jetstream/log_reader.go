@@ -25,7 +25,7 @@ var (
 // read makes a consumer at next and hands over what it brings, until something is wrong with it, or so little of it is
 // foreign that it does not pay: errOwn.
 func (t *tail) read(ctx context.Context) error {
-	t.drainStatus()
+	drainStatus(t.status)
 	if _, err := t.checkLog(ctx); err != nil {
 		return err
 	}

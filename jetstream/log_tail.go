@@ -83,12 +83,12 @@ func (l *Log) Tail(ctx context.Context, after uint64, deliver func([]sessions.En
 		if failures&(failures-1) == 0 { // 1, 2, 4, 8 …: it may go on for long
 			l.config.Logger.Warn("log reader starts again", "next", t.next, "attempt", failures, "cause", err)
 		}
-		t.pause(ctx, failures)
+		pause(ctx, t.status, failures)
 	}
 }
 
 // pause waits before the next attempt, unless the connection comes back meanwhile.
-func (t *tail) pause(ctx context.Context, failures int) {
+func pause(ctx context.Context, status <-chan nats.Status, failures int) {
 	if failures == 1 {
 		return
 	}
@@ -96,15 +96,15 @@ func (t *tail) pause(ctx context.Context, failures int) {
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-	case <-t.status:
+	case <-status:
 	case <-ctx.Done():
 	}
 }
 
-func (t *tail) drainStatus() {
+func drainStatus(status <-chan nats.Status) {
 	for {
 		select {
-		case <-t.status:
+		case <-status:
 		default:
 			return
 		}
@@ -166,7 +166,7 @@ const (
 // follow hands out what this node appends, and reads what others do, until something is wrong, or others write so much that
 // it does not pay: errForeign.
 func (t *tail) follow(ctx context.Context) error {
-	t.drainStatus()
+	drainStatus(t.status)
 	own := t.log.own
 	own.collect(true)
 	defer own.collect(false)

@@ -73,7 +73,7 @@ func TestRetainedKeysHaveTheirOwnMapping(t *testing.T) {
 		s := openStorage(t, n, changed(func(c *jetstream.Config) { c.Mapping = mapping }))
 		ctx := testContext(t)
 		sink := make(jetstreamtest.Sink, 1)
-		s.Retained().Put(sessions.Entry{Position: sessions.Position{Sequence: 1}, Message: jetstreamtest.Message("v1.0//ü", "x")}, sink, 1)
+		s.Retained().Put(sessions.Entry{Position: sessions.Position{Sequence: 1}, Message: jetstreamtest.Message("v1.0//ü", "x")}, 0, sink, 1)
 		sink.Must(t)
 		bucket, err := newJS(t, n.Conn).KeyValue(ctx, "mqtt_retained")
 		if err != nil {

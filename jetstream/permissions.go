@@ -43,6 +43,7 @@ func (c *Config) Permissions() []Permission {
 	}
 	subscribe(inboxPrefix+".>", "answers")
 	subscribe(n.Subjects+".>", "news of what others publish to the log")
+	subscribe("$KV."+n.RetainedBucket+".>", "news of what others write to the retained messages")
 	publish(n.Subjects+".>", "messages")
 	publish(n.JournalSubjects+".>", "delivery state of sessions")
 	publish(n.CheckpointSubjects+".>", "checkpoints of the broker")

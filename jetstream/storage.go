@@ -67,7 +67,7 @@ func Open(ctx context.Context, nc *nats.Conn, c Config) (*Storage, error) {
 		},
 		queues:    &Queues{config: &c, js: js, log: log},
 		shared:    &SharedQueues{config: &c, js: js, log: log},
-		retained:  &RetainedStore{config: &c, publisher: state, reader: reader(bucketStream(c.Names.RetainedBucket)), stats: stats},
+		retained:  &RetainedStore{config: &c, nc: nc, js: js, publisher: state, reader: reader(bucketStream(c.Names.RetainedBucket)), stats: stats},
 		stats:     stats,
 		available: available,
 		messages:  log.publisher,

@@ -28,6 +28,9 @@ func (m *storedMessage) deleted() bool {
 	return len(m.header[headerKVOperation]) > 0 || len(m.header[headerMarkerReason]) > 0
 }
 
+// ended reports whether the message marks what has ended with its TTL.
+func (m *storedMessage) ended() bool { return len(m.header[headerMarkerReason]) > 0 }
+
 // streamReader reads messages of one stream. Safe for concurrent use. A read sees every write that was acknowledged before it:
 // on one server that is what the direct get API does; in a cluster any replica answers there, which may be behind, so that
 // single messages are read at the stream's leader, and what a replica has no more of is asked of the leader.

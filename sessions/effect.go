@@ -151,6 +151,8 @@ type Load struct {
 	Sequences []uint64
 	// Retained are the topics of those that are retained messages: there they may be when they are gone from the log.
 	Retained map[uint64]string
+	// Foreign are the topics of retained messages that did not come through the log.
+	Foreign []string
 }
 
 // SetTimer arms a timer, or disarms it when At is zero. Answer, when it comes: TimerFired.

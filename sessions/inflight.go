@@ -76,6 +76,8 @@ func (s *Session) resumeInflight(dst []Effect) []Effect {
 			dst = s.send(&mqttcodec.Pubrel{PacketID: o.packetID}, dst)
 		case o.state == pubrecSeen:
 			s.sendWhen(0, o.journaled, o.packetID, &mqttcodec.Pubrel{PacketID: o.packetID})
+		case o.entry.Message == nil && o.entry.Sequence == 0:
+			load.Foreign = append(load.Foreign, o.topic)
 		case o.entry.Message == nil:
 			load.Sequences = append(load.Sequences, o.entry.Sequence)
 			if o.topic != "" {
@@ -86,7 +88,7 @@ func (s *Session) resumeInflight(dst []Effect) []Effect {
 			}
 		}
 	}
-	if len(load.Sequences) == 0 {
+	if len(load.Sequences)+len(load.Foreign) == 0 {
 		return dst
 	}
 	s.loading = s.nextWork()
@@ -104,9 +106,13 @@ func (s *Session) onLoaded(in Loaded, dst []Effect) []Effect {
 	if in.Err != nil {
 		return s.becomeFenced(reasonOf(in.Err), in.Err, dst)
 	}
-	found := make(map[uint64]Entry, len(in.Entries))
+	found, foreign := make(map[uint64]Entry, len(in.Entries)), map[string]Entry{}
 	for _, e := range in.Entries {
-		found[e.Sequence] = e
+		if e.Sequence == 0 {
+			foreign[e.Message.Topic] = e
+		} else {
+			found[e.Sequence] = e
+		}
 	}
 	keep := s.inflight[:0]
 	for _, o := range s.inflight {
@@ -115,6 +121,9 @@ func (s *Session) onLoaded(in Loaded, dst []Effect) []Effect {
 			continue
 		}
 		e, ok := found[o.entry.Sequence]
+		if o.entry.Sequence == 0 {
+			e, ok = foreign[o.topic]
+		}
 		switch {
 		case !ok || e.Message == nil:
 			dst = append(dst, Drop{Reason: DropTrimmed, Count: 1})

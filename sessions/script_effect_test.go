@@ -78,6 +78,9 @@ func (sc *script) show(e Effect) string {
 		if len(e.Retained) > 0 {
 			text += fmt.Sprintf(" retained=%v", e.Retained)
 		}
+		if len(e.Foreign) > 0 {
+			text += fmt.Sprintf(" foreign=%v", e.Foreign)
+		}
 		return text
 	case SetTimer:
 		if e.At.IsZero() {

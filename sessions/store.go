@@ -137,14 +137,36 @@ type Queue interface {
 	Count(ctx context.Context, counts func(Entry) bool) (uint64, error)
 }
 
-// RetainedStore is the durable copy of the retained messages, by topic.
+// RetainedStore is the durable copy of the retained messages, by topic. Others may write to it too: what they put there is what
+// new subscribers get, though it is not in the log.
 type RetainedStore interface {
-	// Put stores e's message as the retained message of its topic; an empty payload removes it. [MQTT-3.3.1-6]
-	// Writes for one topic must not overlap.
-	Put(e Entry, to Sink, token uint64)
-	// Each visits all retained messages.
-	Each(ctx context.Context, visit func(Entry)) error
+	// Put stores e's message as the retained message of its topic; an empty payload removes it. [MQTT-3.3.1-6] It does so
+	// while the last write for the topic is that of revision expect (0: there is none), else the result is ErrConflict. The
+	// result's Sequence is the new revision. Writes for one topic must not overlap.
+	Put(e Entry, expect uint64, to Sink, token uint64)
+	// Load reads the last write for a topic; its Revision is 0 when there is none.
+	Load(ctx context.Context, topic string) (Retained, error)
+	// Each visits all retained messages, and what others have removed as far as that is known. What is written after the
+	// revision that it returns may be among them.
+	Each(ctx context.Context, visit func(Retained)) (revision uint64, err error)
+	// Watch hands what others write after a revision to changed, in order, until ctx ends; then it returns nil. It survives a
+	// loss of the storage connection. Of several writes for one topic it may leave out all but the last, and it may bring one
+	// again.
+	Watch(ctx context.Context, after uint64, changed func(Retained)) error
 }
+
+// Retained is the last write to a RetainedStore for a topic.
+type Retained struct {
+	// Entry is the entry of the log that was written, its message with an empty payload when that removes the one before.
+	// What did not come through the log has Sequence 0, and as Time that at which the store took it. Message is nil when what
+	// was written has ended with its expiry interval.
+	Entry
+	// Revision is the number of the write: the later, the higher.
+	Revision uint64
+}
+
+// Foreign reports whether somebody wrote it to the store who is no node.
+func (r *Retained) Foreign() bool { return r.Message != nil && r.Sequence == 0 }
 
 // SharedQueues are the durable consumers of shared subscriptions, one for each pair of share name and topic filter: a place
 // in the log that all members move together, and the messages that were taken and are not settled. (4.8.2) A queue is known

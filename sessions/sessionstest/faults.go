@@ -124,6 +124,19 @@ func (s *Storage) holdTail(held bool) {
 	s.notify()
 }
 
+// HoldWatch keeps what others write to the retained messages from Watch; ReleaseWatch lets it go on.
+func (s *Storage) HoldWatch() { s.holdWatch(true) }
+
+// ReleaseWatch ends HoldWatch.
+func (s *Storage) ReleaseWatch() { s.holdWatch(false) }
+
+func (s *Storage) holdWatch(held bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.retained.held = held
+	s.retained.notify()
+}
+
 // Trim takes the messages below a sequence out of the log.
 func (s *Storage) Trim(below uint64) {
 	s.mu.Lock()
@@ -219,13 +232,13 @@ func (s *Storage) SharedPending(share string) int {
 func (s *Storage) RetainedMessage(topic string) (sessions.Entry, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	e, ok := s.retained[topic]
-	return e, ok
+	w := s.retained.writes[topic]
+	return w.Entry, w.Message != nil && len(w.Message.Payload) > 0
 }
 
 // Overlaps counts retained writes that began before the one before for their topic was answered.
 func (s *Storage) Overlaps() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.overlaps
+	return s.retained.overlaps
 }

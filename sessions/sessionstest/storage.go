@@ -26,10 +26,7 @@ type Storage struct {
 	store    storeState
 	queues   map[string]int
 	shared   map[string]*sharedState
-	retained map[string]sessions.Entry
-	// putting counts unanswered retained writes by topic, overlaps those that broke the rule.
-	putting  map[string]int
-	overlaps int
+	retained retainedState
 }
 
 // New is empty storage.
@@ -40,8 +37,7 @@ func New() *Storage {
 		store:    newStoreState(),
 		queues:   map[string]int{},
 		shared:   map[string]*sharedState{},
-		retained: map[string]sessions.Entry{},
-		putting:  map[string]int{},
+		retained: newRetainedState(),
 	}
 }
 
@@ -72,7 +68,7 @@ func (s *Storage) Crash() *Storage {
 	c.log.ids = maps.Clone(s.log.ids)
 	c.log.lastAppended = 0
 	c.store = s.store.clone()
-	c.retained = maps.Clone(s.retained)
+	c.retained.writes, c.retained.revision = maps.Clone(s.retained.writes), s.retained.revision
 	for share, q := range s.shared {
 		c.shared[share] = q.crashed()
 	}
@@ -161,7 +157,7 @@ func (s *Storage) carryOut(w write) (r sessions.Result, ok bool) {
 	}
 	r.Token = w.token
 	if w.Kind == PutRetained {
-		s.putting[w.Topic]--
+		s.retained.putting[w.Topic]--
 	}
 	return r, true
 }

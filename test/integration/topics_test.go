@@ -258,6 +258,18 @@ func TestDocumentedFiltersHaveTheirSubjects(t *testing.T) {
 	})
 }
 
+// shellArguments are the arguments of a command line with single quotes only.
+func shellArguments(line string) (args []string) {
+	for i, part := range strings.Split(strings.TrimSpace(line), "'") {
+		if i%2 == 1 {
+			args = append(args, part)
+		} else {
+			args = append(args, strings.Fields(part)...)
+		}
+	}
+	return args
+}
+
 // The commands of the page do what it says.
 func TestDocumentedNATSCommands(t *testing.T) {
 	t.Parallel()
@@ -268,14 +280,7 @@ func TestDocumentedNATSCommands(t *testing.T) {
 	commands := map[string][]string{} // arguments by the first of them
 	for line := range strings.Lines(string(content)) {
 		if command, ok := strings.CutPrefix(line, "    nats "); ok {
-			var args []string
-			for i, part := range strings.Split(strings.TrimSpace(command), "'") {
-				if i%2 == 1 {
-					args = append(args, part)
-				} else {
-					args = append(args, strings.Fields(part)...)
-				}
-			}
+			args := shellArguments(command)
 			name := args[0]
 			if name == "consumer" {
 				name = args[1]
