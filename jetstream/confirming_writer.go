@@ -20,7 +20,8 @@ import (
 //
 // A write that was not answered may be stored already, or be stored a little later. So what is there now decides: our own
 // document is the result; the expected revision means that the write has to be sent again, and a conflict of the second
-// with the first is looked into in the same way; anything else is another owner's.
+// with the first is looked into in the same way; anything else is another owner's. In a cluster every conflict is looked into:
+// there a leader also refuses what comes while the write before it is on its way to the replicas.
 //
 // Overflow policy: none is needed, since a session has one write of each document under way.
 type confirmingWriter struct {
@@ -46,7 +47,7 @@ type unknownWrite struct {
 
 const (
 	// firstConfirm and lastConfirm are how long it waits before it asks, each time twice as long.
-	firstConfirm = 50 * time.Millisecond
+	firstConfirm = 5 * time.Millisecond
 	lastConfirm  = time.Second
 	// confirmAtOnce is how many writes are asked about at a time.
 	confirmAtOnce = 16
@@ -78,7 +79,7 @@ func (c *confirmingWriter) send(u unknownWrite, again bool) {
 	w := u.write
 	w.subject = c.config.wire(w.subject)
 	w.to = sinkFunc(func(r sessions.Result) {
-		unknown := errors.Is(r.Err, sessions.ErrUnavailable) || again && errors.Is(r.Err, sessions.ErrConflict)
+		unknown := errors.Is(r.Err, sessions.ErrUnavailable) || errors.Is(r.Err, sessions.ErrConflict) && (again || c.reader(u.stream).clustered)
 		if !unknown || c.ctx.Err() != nil {
 			u.to.Stored(r)
 			return

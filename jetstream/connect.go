@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -122,6 +123,7 @@ func Connect(provider nats.InProcessConnProvider, logger *slog.Logger) (*nats.Co
 
 // commonOptions are those of every connection: it comes back for ever, and nothing that was reported as failed is sent then.
 func commonOptions(logger *slog.Logger) []nats.Option {
+	var errors atomic.Uint64
 	return []nats.Option{
 		nats.Name("dunlin"),
 		nats.CustomInboxPrefix(inboxPrefix),
@@ -139,7 +141,9 @@ func commonOptions(logger *slog.Logger) []nats.Option {
 			if sub != nil {
 				subject = sub.Subject
 			}
-			logger.Warn("NATS connection", "cause", err, "subscription", subject)
+			if n := errors.Add(1); telling(n, 1) { // there is one for each message that may not be published
+				logger.Warn("NATS connection", "cause", err, "subscription", subject, "so_far", n)
+			}
 		}),
 	}
 }

@@ -9,13 +9,12 @@ import (
 
 // Storage is everything that is kept in JetStream, ready for use.
 type Storage struct {
-	log       *Log
-	store     *Store
-	queues    *Queues
-	shared    *SharedQueues
-	retained  *RetainedStore
-	stats     *Stats
-	available *availability
+	log      *Log
+	store    *Store
+	queues   *Queues
+	shared   *SharedQueues
+	retained *RetainedStore
+	stats    *Stats
 	// messages writes to the log, state to everything else.
 	messages, state writer
 	inboxes         *inboxes
@@ -35,7 +34,8 @@ func Open(ctx context.Context, nc *nats.Conn, c Config) (*Storage, error) {
 		return nil, clientErr(err)
 	}
 	stats := new(Stats)
-	available := &availability{logger: c.Logger}
+	messages := &availability{of: "messages", logger: c.Logger}
+	documents := &availability{of: "session state", logger: c.Logger}
 	in := newInboxes(nc, c.AckTimeout)
 	reader := func(stream string) streamReader {
 		return streamReader{inboxes: in, stream: stream, api: c.api(), clustered: nc.ConnectedClusterName() != ""}
@@ -44,7 +44,7 @@ func Open(ctx context.Context, nc *nats.Conn, c Config) (*Storage, error) {
 	batches, err := log.takesBatches(ctx)
 	if err == nil {
 		log.publisher, err = newWriter(nc, &c, stats, func(done []settled) {
-			available.observe(done)
+			messages.observe(done)
 			log.appended(done)
 		}, batches)
 	}
@@ -52,7 +52,7 @@ func Open(ctx context.Context, nc *nats.Conn, c Config) (*Storage, error) {
 		in.close()
 		return nil, err
 	}
-	state, err := newWriter(nc, &c, stats, available.observe, false)
+	state, err := newWriter(nc, &c, stats, documents.observe, false)
 	if err != nil {
 		log.publisher.close()
 		in.close()
@@ -65,14 +65,13 @@ func Open(ctx context.Context, nc *nats.Conn, c Config) (*Storage, error) {
 			config: &c, publisher: state, stats: stats,
 			records: reader(bucketStream(c.Names.SessionBucket)), journals: reader(c.Names.JournalStream),
 		},
-		queues:    &Queues{config: &c, js: js, log: log},
-		shared:    &SharedQueues{config: &c, js: js, log: log},
-		retained:  &RetainedStore{config: &c, nc: nc, js: js, publisher: state, reader: reader(bucketStream(c.Names.RetainedBucket)), stats: stats},
-		stats:     stats,
-		available: available,
-		messages:  log.publisher,
-		state:     state,
-		inboxes:   in,
+		queues:   &Queues{config: &c, js: js, log: log},
+		shared:   &SharedQueues{config: &c, js: js, log: log},
+		retained: &RetainedStore{config: &c, nc: nc, js: js, publisher: state, reader: reader(bucketStream(c.Names.RetainedBucket)), stats: stats},
+		stats:    stats,
+		messages: log.publisher,
+		state:    state,
+		inboxes:  in,
 	}, nil
 }
 
@@ -93,9 +92,6 @@ func (s *Storage) Retained() *RetainedStore { return s.retained }
 
 // Stats count what storage passed over.
 func (s *Storage) Stats() *Stats { return s.stats }
-
-// Available reports whether the last writes were answered, by what they stored or by a refusal.
-func (s *Storage) Available() bool { return !s.available.away.Load() }
 
 // Close fails the writes that are unanswered and returns when all sinks were told. End every Tail and Take before.
 func (s *Storage) Close() {
