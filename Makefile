@@ -90,8 +90,8 @@ lint: ## go vet, formatting, and the rules of .golangci.yml
 	$(TOOL) golangci-lint run
 
 .PHONY: docs
-docs: ## update what the documentation says about configuration keys, flags and clients
-	go test ./cmd/dunlin ./test/clients -run 'Doc' -rewrite
+docs: ## update what the documentation says about configuration keys, flags and clients, and what its commands print
+	go test ./cmd/dunlin ./test/clients ./test/transcripts -run 'Doc' -rewrite
 
 .PHONY: conformance
 conformance: ## write docs/CONFORMANCE.md: which tests cite which clause; print the counts

@@ -252,7 +252,7 @@ func (b *Broker) cleanup() {
 	if b.process != nil {
 		b.Stop()
 	}
-	if alarm := b.log.alarm(); alarm != "" {
+	if alarm := Alarm(b.log.String()); alarm != "" {
 		b.t.Errorf("the broker logged: %s", alarm)
 	}
 	if b.t.Failed() {

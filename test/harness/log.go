@@ -32,10 +32,10 @@ func (l *logLines) tail(n int) string {
 	return strings.Join(lines[max(0, len(lines)-n):], "\n")
 }
 
-// alarm is the first line that tells of a bug whatever the test saw, or empty: what the Go runtime writes, or the broker's
-// word of an actor that panicked. Nothing else counts: client identifiers are in the log too, and may spell anything.
-func (l *logLines) alarm() string {
-	for line := range strings.Lines(l.String()) {
+// Alarm is the first line of a broker's log that tells of a bug whatever the test saw, or empty: what the Go runtime writes, or
+// the broker's word of an actor that panicked. Nothing else counts: client identifiers are in the log too, and may spell anything.
+func Alarm(log string) string {
+	for line := range strings.Lines(log) {
 		for _, begin := range []string{"WARNING: DATA RACE", "panic: ", "fatal error: "} {
 			if strings.HasPrefix(line, begin) {
 				return strings.TrimSpace(line)

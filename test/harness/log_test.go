@@ -13,11 +13,7 @@ func TestAlarmTellsBugsFromClientIdentifiers(t *testing.T) {
 		{`time=2026-01-02T03:04:05.678Z level=ERROR msg="actor failed" actor=session/7 reason=boom stack="goroutine 9"`, true},
 		{`time=2026-01-02T03:04:05.678Z level=INFO msg="connection closed" client=dunlin-XPANICJTXK5FBKQO7KH4USX66OH connection=1`, false},
 	} {
-		var log logLines
-		if _, err := log.Write([]byte("first\n" + c.line + "\nlast\n")); err != nil {
-			t.Fatal(err)
-		}
-		if got := log.alarm(); (got == c.line) != c.alarm || !c.alarm && got != "" {
+		if got := Alarm("first\n" + c.line + "\nlast\n"); (got == c.line) != c.alarm || !c.alarm && got != "" {
 			t.Errorf("%s: the alarm is %q", c.line, got)
 		}
 	}
