@@ -91,7 +91,7 @@ func same(a, b []string) bool { return slices.Equal(mask(a), mask(b)) }
 // repeat runs the block until it prints what the page says, or, for what is to be written there, the same twice.
 func (r run) repeat(outputs [][]string) [][]string {
 	for deadline := time.Now().Add(harness.Patience); time.Now().Before(deadline); {
-		done := true
+		var done bool
 		if r.rewrite {
 			harness.Wait(quiet)
 			before := outputs
