@@ -57,6 +57,7 @@ func newTerminal(t testing.TB, server string) *terminal {
 	for name, script := range map[string]string{
 		"dunlin":        `exec ` + harness.Binary(t) + ` "$@"`,
 		"mosquitto_pub": `exec ` + mosquitto("mosquitto_pub") + ` "$@"`,
+		"mosquitto_rr":  `exec ` + mosquitto("mosquitto_rr") + ` "$@"`,
 		"mosquitto_sub": `exec ` + harness.Program(t, "stdbuf") + ` -oL ` + mosquitto("mosquitto_sub") + ` $MOSQUITTO_SUB "$@"`,
 		"nats": `if [ "$1 $2" = "stream view" ]; then` + "\n" + // it wants a terminal
 			`	for a; do quoted="$quoted '$a'"; done` + "\n" +
