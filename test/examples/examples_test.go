@@ -1,6 +1,7 @@
 package examples
 
 import (
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -26,6 +27,7 @@ func TestConsumer(t *testing.T) {
 	c.expect("line1 21.5 (1)\n")
 	c.expect("not a temperature")
 	c.kill()
+	nothingFetches(t, b, "temperatures")
 	device.Publish("plant/line2/temp", 1, "22")
 
 	c = start(t, path, "-nats", "nats://"+b.NATS)
@@ -34,6 +36,24 @@ func TestConsumer(t *testing.T) {
 	if strings.Contains(c.text(), "line1") {
 		t.Error("it got again what it had acknowledged")
 	}
+}
+
+// nothingFetches waits until the server knows that the consumer's program is gone. What it gives to one that is not there any more
+// comes again after the time for an acknowledgement only.
+func nothingFetches(t testing.TB, b *harness.Broker, name string) {
+	t.Helper()
+	ctx := harness.Context(t)
+	consumer, err := b.JetStream(t).Consumer(ctx, "MQTT", name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	harness.Eventually(t, harness.Patience, "nothing fetches from "+name, func() error {
+		info, err := consumer.Info(ctx)
+		if err == nil && info.NumWaiting > 0 {
+			err = fmt.Errorf("%d requests wait", info.NumWaiting)
+		}
+		return err
+	})
 }
 
 // A device that is killed gets its commands when it is back, by the session that it had.
