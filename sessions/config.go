@@ -122,8 +122,8 @@ func wireExpiry(seconds uint32) time.Duration {
 	return time.Duration(seconds) * time.Second
 }
 
-// expirySeconds is an expiry as it stands on the wire.
-func expirySeconds(d time.Duration) uint32 {
+// ExpirySeconds is an expiry as it stands on the wire.
+func ExpirySeconds(d time.Duration) uint32 {
 	if d == Never {
 		return neverSeconds
 	}

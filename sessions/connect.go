@@ -23,7 +23,7 @@ func (s *Session) onConnect(now time.Time, in Connect, dst []Effect) []Effect {
 		dst = s.fireWill(now, dst)
 	}
 	if s.state == stateDetached && s.expired(now) {
-		dst = s.end(now, dst)
+		dst = s.expire(now, dst)
 	}
 	resumable := s.state == stateDetached
 	present := resumable && !in.Packet.CleanStart // [MQTT-3.1.2-4] [MQTT-3.1.2-5]
@@ -147,6 +147,7 @@ func (s *Session) accept(now time.Time, dst []Effect) []Effect {
 		return s.fault(now, answerTooLarge(ack), dst)
 	}
 	s.becomeConnected()
+	s.terms = s.grantedTerms()
 	dst = s.send(ack, dst)
 	s.connect = nil // it pins the packet
 	dst = s.armKeepAlive(dst)
@@ -176,7 +177,7 @@ func (s *Session) connack() *mqttcodec.Connack {
 	}
 	asked := s.connect.Packet
 	p := &ack.Properties
-	if granted := expirySeconds(s.expiry); granted != asked.Properties.SessionExpirySeconds.Or(0) {
+	if granted := ExpirySeconds(s.expiry); granted != asked.Properties.SessionExpirySeconds.Or(0) {
 		p.SessionExpirySeconds = mqttcodec.Some(granted) // (3.2.2.3.2)
 	}
 	if s.connect.Assigned {
@@ -212,6 +213,24 @@ func (s *Session) startAfresh(incarnation string) {
 	s.owed, s.retained = nil, nil
 	s.journalLazy = false
 }
+
+// Terms are what a client asked for and was granted when it was let in.
+type Terms struct {
+	KeepAlive, Expiry time.Duration
+	CleanStart, Will  bool
+}
+
+func (s *Session) grantedTerms() Terms {
+	return Terms{
+		KeepAlive: s.keepAlive, Expiry: s.expiry, CleanStart: s.connect.Packet.CleanStart, Will: s.will != nil,
+	}
+}
+
+// Terms are those of the client that was let in last, whatever has become of it.
+func (s *Session) Terms() Terms { return s.terms }
+
+// Principal owns the session, empty for an anonymous client.
+func (s *Session) Principal() string { return s.identity.Principal }
 
 func (s *Session) grantedExpiry(p *mqttcodec.Connect) time.Duration {
 	if p.Version == mqttcodec.V5 {

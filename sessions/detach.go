@@ -32,7 +32,7 @@ func (s *Session) hangUp(reason mqttcodec.ReasonCode, err error, dst []Effect) [
 				dst = s.send(refusal, dst)
 			}
 		} else { // never before CONNACK [MQTT-3.14.0-1]
-			bye := &mqttcodec.Disconnect{Reason: disconnectReason(reason)}
+			bye := &mqttcodec.Disconnect{Reason: DisconnectReason(reason)}
 			bye.ServerReference = serverReference(bye.Reason, err)
 			if !s.fits(bye) {
 				bye.ServerReference = "" // rather than not a word
@@ -80,7 +80,7 @@ func (s *Session) onDisconnect(now time.Time, p *mqttcodec.Disconnect, dst []Eff
 		}
 		s.expiry = s.cfg.capExpiry(asked.Value)
 	}
-	dst = append(dst, Close{Connection: s.connection, Reason: p.Reason})
+	dst = append(dst, Close{Connection: s.connection, Reason: p.Reason, ByClient: true})
 	if p.Reason == mqttcodec.NormalDisconnection {
 		return s.detach(now, endNormal, dst)
 	}
@@ -181,13 +181,22 @@ func (s *Session) onAwake(now time.Time, dst []Effect) []Effect {
 		dst = s.fireWill(now, dst)
 	}
 	if s.expired(now) {
-		dst = s.end(now, dst)
+		dst = s.expire(now, dst)
 	}
 	return dst
 }
 
 func (s *Session) expired(now time.Time) bool {
 	return s.expiry != Never && !now.Before(s.detachedAt.Add(s.expiry))
+}
+
+// expire ends a session whose time is over. One that ends with its connection, only later since the node went down, does not
+// expire.
+func (s *Session) expire(now time.Time, dst []Effect) []Effect {
+	if s.expiry > 0 {
+		dst = append(dst, Expired{Principal: s.identity.Principal})
+	}
+	return s.end(now, dst)
 }
 
 // end is the end of the session, not just of its connection: the will that waits is sent now, everything else goes. [MQTT-3.1.2-8]
@@ -225,7 +234,7 @@ func (s *Session) onTimer(now time.Time, in TimerFired, dst []Effect) []Effect {
 		if !s.expired(now) {
 			return append(dst, SetTimer{Timer: TimerExpiry, At: s.detachedAt.Add(s.expiry)})
 		}
-		return s.end(now, dst)
+		return s.expire(now, dst)
 	case TimerRecord:
 		if s.unmarked {
 			s.record.want()

@@ -31,6 +31,8 @@ type Close struct {
 	// Reason is for the log and the counters; it is on the wire already, if it may be.
 	Reason mqttcodec.ReasonCode
 	Err    error
+	// ByClient: the client wants it, and Reason is what it says.
+	ByClient bool
 }
 
 // Authenticate hands what a client sent in AUTH to its authentication method. Answer: Authenticated.
@@ -167,6 +169,9 @@ type Drop struct {
 	Count  uint64
 }
 
+// Expired tells that the session has ended because its time was over.
+type Expired struct{ Principal string }
+
 // DropReason says why a message was not delivered.
 type DropReason string
 
@@ -208,3 +213,4 @@ func (Leave) effect()              {}
 func (Load) effect()               {}
 func (SetTimer) effect()           {}
 func (Drop) effect()               {}
+func (Expired) effect()            {}

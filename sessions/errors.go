@@ -42,8 +42,8 @@ func connackReason(reason mqttcodec.ReasonCode) mqttcodec.ReasonCode {
 	}
 }
 
-// disconnectReason is a reason in the terms of DISCONNECT. [MQTT-3.14.2-1]
-func disconnectReason(reason mqttcodec.ReasonCode) mqttcodec.ReasonCode {
+// DisconnectReason is a reason in the terms of DISCONNECT. [MQTT-3.14.2-1]
+func DisconnectReason(reason mqttcodec.ReasonCode) mqttcodec.ReasonCode {
 	switch reason {
 	case mqttcodec.ServerUnavailable:
 		return mqttcodec.ServerBusy

@@ -167,7 +167,7 @@ func (w *world) retainedUpTo(seq uint64, letter byte) map[string]uint64 {
 // tellsOf reports whether a record of an earlier connection is right for the session as it is, but for where its client is.
 func (w *world) tellsOf(r *Record) bool {
 	return r.DetachedAt != nil && w.now.Sub(*r.DetachedAt) <= soonBack && r.Incarnation == w.s.incarnation &&
-		r.Protocol == w.s.version && r.ExpirySeconds == expirySeconds(w.s.expiry) && r.Will == nil && w.s.will == nil
+		r.Protocol == w.s.version && r.ExpirySeconds == ExpirySeconds(w.s.expiry) && r.Will == nil && w.s.will == nil
 }
 
 // checkPromise: a packet that promises something goes out after what it promises is durable.

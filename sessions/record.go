@@ -145,7 +145,7 @@ func (s *Session) encodeRecord() []byte {
 		Nonce:         s.nonce,
 		Principal:     s.identity.Principal,
 		Protocol:      s.version,
-		ExpirySeconds: expirySeconds(s.expiry),
+		ExpirySeconds: ExpirySeconds(s.expiry),
 		Will:          s.will,
 	}
 	if s.connection == 0 {

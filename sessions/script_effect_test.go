@@ -89,6 +89,8 @@ func (sc *script) show(e Effect) string {
 		return fmt.Sprintf("timer %s in %v", timerNames[e.Timer], e.At.Sub(sc.now))
 	case Drop:
 		return fmt.Sprintf("drop %d %s", e.Count, e.Reason)
+	case Expired:
+		return "expired" + optional(" principal", e.Principal)
 	}
 	return fmt.Sprintf("unknown effect %T", e)
 }

@@ -56,6 +56,8 @@ type Session struct {
 	detachedAt time.Time
 	subs       subscriptions
 	will       *mqttcodec.Will
+	// terms are those of the last client. They are not stored.
+	terms Terms
 	// firing is the will that is being stored: no longer due, not yet gone from the record, which is not written meanwhile.
 	firing *mqttcodec.Will
 

@@ -19,6 +19,8 @@ const (
 	SaveJournal
 	Delete
 	PutRetained
+	PutPresence
+	ReadPresence
 	SaveCheckpoint
 	OpenShared
 	RemoveShared
@@ -236,9 +238,10 @@ func (s *Storage) RetainedMessage(topic string) (sessions.Entry, bool) {
 	return w.Entry, w.Message != nil && len(w.Message.Payload) > 0
 }
 
-// Overlaps counts retained writes that began before the one before for their topic was answered.
+// Overlaps counts writes of retained messages and of presence that began before the one before, for the same topic or client, was
+// answered.
 func (s *Storage) Overlaps() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.retained.overlaps
+	return s.retained.overlaps + s.presence.overlaps
 }

@@ -27,6 +27,8 @@ type Storage struct {
 	queues   map[string]int
 	shared   map[string]*sharedState
 	retained retainedState
+	events   *Events
+	presence presenceState
 }
 
 // New is empty storage.
@@ -38,6 +40,8 @@ func New() *Storage {
 		queues:   map[string]int{},
 		shared:   map[string]*sharedState{},
 		retained: newRetainedState(),
+		events:   &Events{},
+		presence: newPresenceState(),
 	}
 }
 
@@ -56,6 +60,12 @@ func (s *Storage) Shared() *SharedQueues { return &SharedQueues{s} }
 // Retained keeps the retained messages.
 func (s *Storage) Retained() *RetainedStore { return &RetainedStore{s} }
 
+// Events keeps what is published.
+func (s *Storage) Events() *Events { return s.events }
+
+// Presence keeps the presence of clients.
+func (s *Storage) Presence() *PresenceStore { return &PresenceStore{s} }
+
 // Crash is new storage with what is stored now. The old one stores and answers nothing any more; its readers fail.
 func (s *Storage) Crash() *Storage {
 	s.mu.Lock()
@@ -69,6 +79,7 @@ func (s *Storage) Crash() *Storage {
 	c.log.lastAppended = 0
 	c.store = s.store.clone()
 	c.retained.writes, c.retained.revision = maps.Clone(s.retained.writes), s.retained.revision
+	c.presence.clients, c.presence.revision = maps.Clone(s.presence.clients), s.presence.revision
 	for share, q := range s.shared {
 		c.shared[share] = q.crashed()
 	}
@@ -158,6 +169,9 @@ func (s *Storage) carryOut(w write) (r sessions.Result, ok bool) {
 	r.Token = w.token
 	if w.Kind == PutRetained {
 		s.retained.putting[w.Topic]--
+	}
+	if w.Kind == PutPresence {
+		s.presence.putting[w.ClientID]--
 	}
 	return r, true
 }
