@@ -20,8 +20,8 @@ type Names struct {
 	LiveSubjects string
 	// JournalStream holds journals and checkpoints under their two first tokens.
 	JournalStream, JournalSubjects, CheckpointSubjects string
-	// SessionBucket and RetainedBucket are KV buckets.
-	SessionBucket, RetainedBucket string
+	// SessionBucket, RetainedBucket and PresenceBucket are KV buckets.
+	SessionBucket, RetainedBucket, PresenceBucket string
 	// QueuePrefix begins the name of each session's durable consumer, GroupPrefix that of each shared subscription's.
 	QueuePrefix, GroupPrefix string
 }
@@ -41,6 +41,10 @@ type Config struct {
 	Replicas int
 	// Domain is the JetStream domain whose streams are used, empty for that of the server.
 	Domain string
+	// Events says whether events are published.
+	Events bool
+	// Presence says whether and how the presence of clients is kept.
+	Presence PresenceConfig
 	// TombstoneTTL is how long deletion markers stay in the buckets and the journal.
 	TombstoneTTL time.Duration
 	// Window is how many writes of one publisher may be unanswered, WindowBytes how many bytes; the rest waits in order. Each has
@@ -55,19 +59,28 @@ type Config struct {
 	Logger      *slog.Logger
 }
 
+// PresenceConfig is about the presence of clients.
+type PresenceConfig struct {
+	// Enabled: there is a bucket for it.
+	Enabled bool
+	// OfflineTTL is how long it is told of a client that it is offline.
+	OfflineTTL time.Duration
+}
+
 // DefaultConfig is the configuration of a store that was told nothing.
 func DefaultConfig() Config {
 	return Config{
 		Names: Names{
 			Stream: "MQTT", Subjects: "mqtt", LiveSubjects: "mqtt0",
 			JournalStream: "MQTT_JOURNAL", JournalSubjects: "mqtt_journal", CheckpointSubjects: "mqtt_checkpoint",
-			SessionBucket: "mqtt_sessions", RetainedBucket: "mqtt_retained",
+			SessionBucket: "mqtt_sessions", RetainedBucket: "mqtt_retained", PresenceBucket: "mqtt_presence",
 			QueuePrefix: "dunlin-s-", GroupPrefix: "dunlin-g-",
 		},
 		Mapping:      MappingDefault,
 		MaxAge:       7 * 24 * time.Hour,
 		MaxBytes:     10 << 30,
 		Durability:   Process,
+		Presence:     PresenceConfig{OfflineTTL: 7 * 24 * time.Hour},
 		TombstoneTTL: time.Hour,
 		Window:       640,
 		WindowBytes:  32 << 20,
@@ -98,6 +111,8 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("replicas %d is not 0, 1, 3 or 5", c.Replicas)
 	case c.Domain != "" && !validName(c.Domain):
 		return fmt.Errorf("domain %q is not made of A-Z a-z 0-9 _ -", c.Domain)
+	case c.Presence.OfflineTTL < time.Second:
+		return fmt.Errorf("offline TTL %v is less than 1s", c.Presence.OfflineTTL)
 	case c.TombstoneTTL < time.Second:
 		return fmt.Errorf("tombstone TTL %v is less than 1s", c.TombstoneTTL)
 	case c.Window < 1 || c.WindowBytes < 1:

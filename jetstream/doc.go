@@ -10,6 +10,8 @@
 //	                                         mqtt_checkpoint.<boot>      Store.SaveCheckpoint    Store.Checkpoints
 //	mqtt_retained    KV bucket               $KV.mqtt_retained.<topic>   RetainedStore.Put,      RetainedStore.Each, .Watch, any NATS
 //	                                                                     any NATS
+//	mqtt_presence    KV bucket, if enabled   $KV.mqtt_presence.<id>      PresenceStore.Put       PresenceStore.Each, any NATS
+//	-                core NATS               dunlin.event.<kind>         Events.Publish          any NATS
 //
 // A stream, bucket or consumer without our metadata belongs to somebody else: it is used if it has the shape we need, and
 // never updated or deleted.

@@ -193,6 +193,11 @@ func (e *Embedded) InProcessConn() (net.Conn, error) { return e.server.InProcess
 // Connect connects to the server without a socket.
 func (e *Embedded) Connect() (*nats.Conn, error) { return Connect(e, e.logger) }
 
+// HasInterest reports, at once, whether anybody listens to a subject, a stream included. Our own subscriptions count too.
+func (e *Embedded) HasInterest(subject string) bool {
+	return e.server.GlobalAccount().SubscriptionInterest(subject)
+}
+
 // Address is where other NATS clients can connect, empty when the server does not listen.
 func (e *Embedded) Address() string {
 	if addr := e.server.Addr(); addr != nil {

@@ -49,6 +49,12 @@ func (c *Config) Permissions() []Permission {
 	publish(n.CheckpointSubjects+".>", "checkpoints of the broker")
 	publish(c.wire("$KV."+n.SessionBucket+".>"), "session records")
 	publish(c.wire("$KV."+n.RetainedBucket+".>"), "retained messages")
+	if c.Events {
+		publish(eventSubjects+">", "events")
+	}
+	if c.Presence.Enabled {
+		publish(c.wire("$KV."+n.PresenceBucket+".>"), "presence of clients")
+	}
 	publish(api+"INFO", "limits of the account")
 	for _, want := range topology(c) {
 		publish(api+"STREAM.INFO."+want.Name, "looking at a stream")

@@ -17,6 +17,8 @@ type Stats struct {
 	InvalidRecords atomic.Uint64
 	// InvalidRetained messages in the bucket: key or header made no sense.
 	InvalidRetained atomic.Uint64
+	// InvalidPresence of clients in the bucket: key or value made no sense.
+	InvalidPresence atomic.Uint64
 	// ForeignReplies that arrived at a publisher and were no PubAck of ours.
 	ForeignReplies atomic.Uint64
 	// AckTimeouts and ConnectionLosses: writes whose outcome stayed unknown.

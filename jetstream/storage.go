@@ -15,6 +15,7 @@ type Storage struct {
 	shared   *SharedQueues
 	retained *RetainedStore
 	stats    *Stats
+	presence *PresenceStore // nil when it is not kept
 	// messages writes to the log, state to everything else.
 	messages, state writer
 	inboxes         *inboxes
@@ -59,8 +60,13 @@ func Open(ctx context.Context, nc *nats.Conn, c Config) (*Storage, error) {
 		return nil, err
 	}
 	state = newConfirmingWriter(state, &c, reader)
+	var presence *PresenceStore
+	if c.Presence.Enabled {
+		presence = &PresenceStore{config: &c, publisher: state, reader: reader(bucketStream(c.Names.PresenceBucket)), stats: stats}
+	}
 	return &Storage{
-		log: log,
+		presence: presence,
+		log:      log,
 		store: &Store{
 			config: &c, publisher: state, stats: stats,
 			records: reader(bucketStream(c.Names.SessionBucket)), journals: reader(c.Names.JournalStream),
@@ -89,6 +95,9 @@ func (s *Storage) Shared() *SharedQueues { return s.shared }
 
 // Retained keeps the retained messages.
 func (s *Storage) Retained() *RetainedStore { return s.retained }
+
+// Presence keeps the presence of clients, nil when it is not kept.
+func (s *Storage) Presence() *PresenceStore { return s.presence }
 
 // Stats count what storage passed over.
 func (s *Storage) Stats() *Stats { return s.stats }

@@ -95,6 +95,8 @@ func TestSenselessConfigIsRefused(t *testing.T) {
 		"beat":     func(c *jetstream.Config) { c.Heartbeat = 0 },
 		"logger":   func(c *jetstream.Config) { c.Logger = nil },
 		"lifetime": func(c *jetstream.Config) { c.TombstoneTTL = 0 },
+		"presence": func(c *jetstream.Config) { c.Presence.OfflineTTL = 0 },
+		"bucket":   func(c *jetstream.Config) { c.Names.PresenceBucket = "a.b" },
 	} {
 		c := testConfig()
 		change(&c)

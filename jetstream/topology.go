@@ -28,6 +28,7 @@ const (
 	kindJournal  = "journal"
 	kindSessions = "sessions"
 	kindRetained = "retained"
+	kindPresence = "presence"
 	kindQueue    = "queue"
 	kindShared   = "shared"
 )
@@ -133,7 +134,13 @@ func topology(c *Config) []natsjs.StreamConfig {
 	records := bucket(n.SessionBucket, kindSessions, "MQTT sessions")
 	retained := bucket(n.RetainedBucket, kindRetained, "retained MQTT messages: topic a/b is key a.b")
 	retained.SubjectDeleteMarkerTTL = c.TombstoneTTL // tells watchers of the bucket what message expiry took
-	return []natsjs.StreamConfig{log, journal, records, retained}
+	needed := []natsjs.StreamConfig{log, journal, records, retained}
+	if c.Presence.Enabled {
+		presence := bucket(n.PresenceBucket, kindPresence, "which MQTT clients are online: the key is the client identifier")
+		presence.SubjectDeleteMarkerTTL = c.TombstoneTTL // tells watchers of the bucket what its time took
+		needed = append(needed, presence)
+	}
+	return needed
 }
 
 func ensureStream(ctx context.Context, js natsjs.JetStream, c *Config, want natsjs.StreamConfig) error {

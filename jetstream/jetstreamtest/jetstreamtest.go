@@ -64,6 +64,13 @@ func (n *NATS) InProcessConn() (net.Conn, error) {
 	return n.embedded.InProcessConn()
 }
 
+// HasInterest reports whether anybody listens to a subject on whatever server runs now.
+func (n *NATS) HasInterest(subject string) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.embedded != nil && n.embedded.HasInterest(subject)
+}
+
 // Start starts the server again on the same directory.
 func (n *NATS) Start() {
 	n.t.Helper()
