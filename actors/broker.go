@@ -24,6 +24,10 @@ type Storage struct {
 	Queues   sessions.Queues
 	Retained sessions.RetainedStore
 	Shared   sessions.SharedQueues
+	// Events tells programs outside what happens, nil for nobody.
+	Events sessions.Events
+	// Presence keeps who is online, nil for no place.
+	Presence sessions.PresenceStore
 }
 
 const (
@@ -58,6 +62,8 @@ type Broker struct {
 	shares    *shares
 	catchUp   *catchUp
 	recovered recovered
+	events    *events
+	presence  *presence
 
 	listeners   listeners
 	webSockets  *http.Server // nil when there are none
@@ -105,6 +111,9 @@ func start(ctx context.Context, cfg Config, storage Storage, log *slog.Logger, o
 
 		authentications: make(chan struct{}, maxAuthentications),
 	}
+	b.events = newEvents(storage.Events, &b.cfg, &b.stats, log)
+	b.stats.events = b.events
+	b.presence = newPresence(storage.Presence, &b.cfg, &b.stats, log)
 	b.system = newActorSystem(log)
 	b.root = b.system.Root.Copy().WithGuardian(newGuardian(b.onFailure))
 	b.rates = newConnectRates(cfg.ConnectRate)
@@ -141,6 +150,10 @@ func start(ctx context.Context, cfg Config, storage Storage, log *slog.Logger, o
 	b.task(func() { b.catchUp.run(b.running) })
 	b.task(func() { b.parking.run(b.running) })
 	b.task(func() { b.keepCheckpoint(found.checkpoints) })
+	b.task(func() { b.events.run(b.running.Done()) })
+	if b.presence.kept() {
+		b.task(b.keepPresence)
+	}
 	b.task(b.reportDrops)
 	b.task(b.accept)
 	if open.webSocket != nil {
@@ -188,7 +201,7 @@ func (b *Broker) Shutdown(ctx context.Context) error {
 	b.directory.shutDown()
 	err := b.awaitSessions(ctx)
 	b.endConnections(ctx)
-	err = errors.Join(err, b.saveCheckpoint(ctx, err == nil && b.directory.intact()))
+	err = errors.Join(err, b.presence.awaitWritten(ctx), b.saveCheckpoint(ctx, err == nil && b.directory.intact()))
 	b.cancel()
 	b.mu.Lock()
 	b.stopped = true
@@ -300,7 +313,7 @@ func (b *Broker) nonce() string { return rand.Text() }
 func (b *Broker) reportDrops() {
 	tick := time.NewTicker(time.Minute)
 	defer tick.Stop()
-	last := map[sessions.DropReason]uint64{}
+	last, lastLost := map[sessions.DropReason]uint64{}, uint64(0)
 	for {
 		select {
 		case <-b.running.Done():
@@ -312,6 +325,10 @@ func (b *Broker) reportDrops() {
 				b.log.Warn("messages dropped", "reason", reason, "in_last_minute", n-last[reason], "since_start", n)
 				last[reason] = n
 			}
+		}
+		if n := b.stats.EventsLost(); n > lastLost {
+			b.log.Warn("events not published", "in_last_minute", n-lastLost, "since_start", n)
+			lastLost = n
 		}
 	}
 }

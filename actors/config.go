@@ -10,6 +10,8 @@ import (
 
 // Config says how the broker runs. Immutable after New.
 type Config struct {
+	// Node is the name of this node, which events carry.
+	Node string
 	// Listen is the address of the MQTT listener, HOST:PORT; port 0 picks one.
 	Listen string
 	// ListenWebSocket is the same for WebSocket; empty for none.

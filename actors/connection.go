@@ -48,6 +48,15 @@ type connection struct {
 	pipelined atomic.Bool
 	// left: the client has sent DISCONNECT and nothing behind it, on a socket that needs no farewell.
 	left atomic.Bool
+	// unread: the connection is given up since the client does not read.
+	unread atomic.Bool
+
+	// assignedID: the client identifier was made by us. Set by the reader before there is a session.
+	assignedID bool
+	// accepted: CONNACK was sent, and the end of the connection has not been told. principal is who the client then was, will
+	// whether it had one. Owned by the session actor.
+	accepted, will bool
+	principal      string
 
 	// Owned by the connection actor.
 	buffer    *[]byte
@@ -163,6 +172,7 @@ func (c *connection) flush() {
 		case err == nil:
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			c.broken = true
+			c.unread.Store(true)
 			c.broker.stats.writeTimeouts.Add(1)
 			c.abort()
 		default: // the client has closed; what it sent before is still to be read, DISCONNECT above all [MQTT-3.14.4-3]
@@ -219,6 +229,7 @@ func (c *connection) closeSocket() {
 func (c *connection) send(packets []mqttcodec.Packet, publishes int, bytes int64, closeAfter bool) (congested bool) {
 	waiting := c.unsent.Add(bytes)
 	if answers := c.answers.Add(int64(len(packets) - publishes)); answers > maxAnswers {
+		c.unread.Store(true)
 		c.broker.stats.overflowed.Add(1)
 		c.broker.log.Warn("connection closed: the client sends, but does not read the answers", "connection", c.id, "answers", answers)
 		c.abort()

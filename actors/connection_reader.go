@@ -396,6 +396,7 @@ func (r *packetReader) connect(frame []byte) error {
 			c.refuse(mqttcodec.ClientIdentifierNotValid) // [3.1.1 MQTT-3.1.3-8]
 			return errRefused
 		}
+		c.assignedID = true
 		packet.ClientID = "dunlin-" + rand.Text() // [MQTT-3.1.3-6]
 	}
 	address := c.socket.RemoteAddr().String()

@@ -56,6 +56,8 @@ type directoryEntry struct {
 	stored          bool
 	// settled: what this start found out about the session's past is in its documents, or there was nothing.
 	settled bool
+	// online: its client is online, as far as presence is kept.
+	online bool
 }
 
 // failure is what is known of a session that actors gave up. The zero value: none has.
@@ -155,7 +157,7 @@ func (d *directory) release(clientID string, ref *sessionRef, handled uint64, st
 }
 
 func (d *directory) forget(s *directoryShard, clientID string, e *directoryEntry) {
-	e.ref, e.stored = nil, false
+	e.ref, e.stored, e.online = nil, false, false
 	delete(s.entries, clientID)
 	d.live.Add(-1)
 }
@@ -231,6 +233,43 @@ func (d *directory) claimed(clientID string) {
 	if e := s.entries[clientID]; e != nil {
 		e.settled = true
 	}
+}
+
+// setOnline notes whether the client of a session actor is online.
+func (d *directory) setOnline(clientID string, online bool) {
+	s := d.shard(clientID)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if e := s.entries[clientID]; e != nil {
+		e.online = online
+	}
+}
+
+// online reports whether a client is online.
+func (d *directory) online(clientID string) bool {
+	s := d.shard(clientID)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := s.entries[clientID]
+	return e != nil && e.online
+}
+
+// showPresence has all who are online written again, some at a time, each time that room returns without an error.
+func (d *directory) showPresence(room func() error) error {
+	for i := range d.shards {
+		if err := room(); err != nil {
+			return err
+		}
+		s := &d.shards[i]
+		s.mu.Lock()
+		for _, e := range s.entries {
+			if e.online {
+				e.ref.post(&showPresence{})
+			}
+		}
+		s.mu.Unlock()
+	}
+	return nil
 }
 
 // parked reports whether a session is stored and has no actor.

@@ -35,6 +35,8 @@
 //	share              its first         its last subscriber,     its queue, wake, ticks   what its queue has given it
 //	                   subscriber        Shutdown (ctx)
 //	drop report        Start             Shutdown (ctx)           its ticker               -
+//	events             Start             Shutdown (ctx)           its queue, the network   the order of events
+//	presence           Start, if kept    Shutdown (ctx)           room, the bucket         what is to be made good for
 //	storage work       session, parking  its answer, or 10 s      storage                  one call each, 64 at a time, and 8 of queues
 //	AUTH step          session           connect timeout          the method               one exchange for that step
 //
@@ -58,6 +60,9 @@
 //	clients remembered for that     65,536: who connected longest ago is taken for new
 //	clients being authenticated     64: the others wait for their turn within their connect timeout
 //	retained writes, and doubts     one for each topic: the newest waits
+//	events to be published          8,192: the newest are lost, and counted
+//	drops to be told together       4,096 pairs of client and reason: those of other clients are told without a client
+//	presence to be written          65,536 clients: that of others is made good for when there is room
 //	lazy journal writes             5,000 a second for the node: they come later
 //
 // Locks: that of a directory shard is taken before the mailbox of the actor posted to; that of the router before those of

@@ -77,6 +77,9 @@ type timer struct {
 	generation uint32
 }
 
+// showPresence: that the client is online, if it is, is to be written again. directory → session.
+type showPresence struct{}
+
 // decongested: the client has read enough for sending to go on. connection → session.
 type decongested struct{ connection *connection }
 

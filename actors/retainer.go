@@ -131,7 +131,7 @@ func (r *retainer) Stored(res sessions.Result) {
 		r.doubt(topic)
 	case errors.Is(res.Err, sessions.ErrRejected):
 		r.logger.Error("retained message refused by its bucket: it is lost with a restart", "topic", topic, "err", res.Err)
-		r.stats.Dropped(dropRetainedRefused, 1)
+		r.stats.Dropped("", dropRetainedRefused, 1)
 		r.written(topic, w, w.writing.expect)
 	case w.waiting:
 		w.promote(w.writing.expect)
@@ -290,11 +290,11 @@ func (r *retainer) decide(topic string, p retainedPut, there sessions.Retained, 
 // message any more.
 func (r *retainer) adopt(w sessions.Retained, x *retainedIndex) {
 	if w.Foreign() && !r.fits(w.Message) {
-		r.stats.Dropped(dropRetainedForeign, 1)
+		r.stats.Dropped("", dropRetainedForeign, 1)
 		w.Message = &sessions.Message{Topic: w.Message.Topic, Retain: true, PublishedAt: w.Message.PublishedAt}
 	}
 	if x.applyWrite(w).full {
-		r.stats.Dropped(dropRetainedFull, 1)
+		r.stats.Dropped("", dropRetainedFull, 1)
 	}
 }
 

@@ -173,7 +173,7 @@ func sharedBy(receivers, messages int) []mqttcodec.Shared {
 func (r *router) retain(e sessions.Entry) {
 	a := r.retained.apply(e)
 	if a.full {
-		r.stats.Dropped(dropRetainedFull, 1)
+		r.stats.Dropped("", dropRetainedFull, 1)
 	}
 	if a.taken {
 		r.retainer.put(e, a)
@@ -236,7 +236,7 @@ func (r *router) overrun(m *member, batch []sessions.Entry) {
 		}
 	}
 	if lost > 0 {
-		r.stats.Dropped(sessions.DropSlowConsumer, lost)
+		r.stats.Dropped(m.clientID, sessions.DropSlowConsumer, lost)
 	}
 	if m.live {
 		m.live = false
@@ -301,7 +301,7 @@ func (r *router) routeTogether(t *routing, messages []*sessions.Message) bool {
 // pass hands QoS 0 messages to a session, or drops them when it is too far behind.
 func (r *router) pass(m *member, messages []*sessions.Message, bytes int, routed any) {
 	if !m.reserve(len(messages), bytes) {
-		r.stats.Dropped(sessions.DropSlowConsumer, uint64(len(messages)))
+		r.stats.Dropped(m.clientID, sessions.DropSlowConsumer, uint64(len(messages)))
 		return
 	}
 	m.post(routed)

@@ -44,6 +44,8 @@ type sessionActor struct {
 	// that is for it.
 	next   *connection
 	member *member
+	// presence is what was written of the client when it came, nil while it is offline, or presence is not kept.
+	presence *sessions.Presence
 	// queue is the durable queue while the session catches up from it, open behind queueAt. queueUse counts its uses: what
 	// comes from an earlier one is not for this one.
 	queue    sessions.Queue
@@ -221,6 +223,12 @@ func (a *sessionActor) handle(message any) {
 		a.subscribeAfter(m.effect, m.shareErrs, nil)
 	case *timer:
 		a.onTimer(m)
+	case *showPresence:
+		if a.presence != nil {
+			state := *a.presence
+			state.Reason = ""
+			a.broker.presence.put(state)
+		}
 	case *decongested:
 		if m.connection == a.connection {
 			a.congested = false
@@ -286,6 +294,9 @@ func (a *sessionActor) flush() {
 	a.flushPackets()
 	a.flushShares()
 	a.updateHold()
+	if a.session.Connection() == 0 {
+		a.goOffline()
+	}
 	switch {
 	case a.session.Fenced():
 		a.broker.log.Warn("session given up: a durable write failed; it is read from storage again", "client", a.clientID)

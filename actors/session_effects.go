@@ -83,7 +83,9 @@ func (a *sessionActor) perform(effect sessions.Effect) {
 	case sessions.SetTimer:
 		a.setTimer(e)
 	case sessions.Drop:
-		a.broker.stats.Dropped(e.Reason, e.Count)
+		a.broker.stats.Dropped(a.clientID, e.Reason, e.Count)
+	case sessions.Expired:
+		a.tellExpired(e.Principal)
 	}
 }
 
@@ -104,6 +106,7 @@ func (a *sessionActor) send(e sessions.Send) {
 		a.connection.answer()
 		if !p.Reason.Failed() {
 			a.broker.directory.claimed(a.clientID)
+			a.tellConnected(p.SessionPresent)
 		}
 		a.broker.log.Debug("client connected", "client", a.clientID, "connection", e.Connection, "session_present", p.SessionPresent)
 	}
@@ -131,6 +134,7 @@ func (a *sessionActor) closeConnection(e sessions.Close) {
 	} else {
 		a.broker.log.Debug("connection closed", "client", a.clientID, "connection", e.Connection, "reason", e.Reason)
 	}
+	a.tellEnded(e)
 	a.close = true
 	a.flushPackets()
 }

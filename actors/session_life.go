@@ -71,8 +71,10 @@ func (a *sessionActor) release(stored bool) {
 // abandon gives the session up: what it is can only be told from storage.
 func (a *sessionActor) abandon() {
 	if c := a.connection; c != nil {
+		a.tellEnded(sessions.Close{Connection: c.id, Reason: mqttcodec.UnspecifiedError})
 		defer c.abort() // last: a client that comes back at once finds the next actor
 	}
+	a.goOffline()
 	scanFrom := a.member.hold.Load()
 	if a.scanFrom > 0 && (scanFrom == 0 || a.scanFrom < scanFrom) {
 		scanFrom = a.scanFrom

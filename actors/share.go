@@ -400,7 +400,7 @@ func (s *share) handOut() {
 			continue
 		}
 		if m == nil { // [MQTT-3.1.2-25]
-			s.shares.stats.Dropped(e.why, 1)
+			s.shares.stats.Dropped("", e.why, 1)
 			s.queue.Settle(e.Sequence)
 			continue
 		}
@@ -504,7 +504,7 @@ func (s *share) route(msg *sessions.Message) {
 	}
 	m := s.choose(func(m *member) bool { return m.takesShared() && m.reserve(1, len(msg.Payload)) })
 	if m == nil {
-		s.shares.stats.Dropped(sessions.DropSlowConsumer, 1)
+		s.shares.stats.Dropped("", sessions.DropSlowConsumer, 1)
 		return
 	}
 	m.post(sessions.SharedRouted{Share: s.name, Messages: []*sessions.Message{msg}})

@@ -34,14 +34,22 @@ type Stats struct {
 	logLag          atomic.Int64
 	brokenRecords   atomic.Uint64
 	positionsMoved  atomic.Uint64
+	eventsLost      atomic.Uint64
+	presenceLeftOut atomic.Uint64
+
+	// events tells of drops, nil in tests of parts. Immutable after start.
+	events *events
 
 	// mu guards dropped.
 	mu      sync.Mutex
 	dropped map[sessions.DropReason]uint64
 }
 
-// Dropped counts messages that will not be delivered.
-func (s *Stats) Dropped(reason sessions.DropReason, n uint64) {
+// Dropped counts messages that will not be delivered, to or of one client if there is one that it concerns.
+func (s *Stats) Dropped(clientID string, reason sessions.DropReason, n uint64) {
+	if s.events != nil {
+		s.events.drop(clientID, reason, n)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.dropped == nil {
@@ -59,6 +67,9 @@ func (s *Stats) Drops() map[sessions.DropReason]uint64 {
 
 // Connections is how many network connections are open.
 func (s *Stats) Connections() int64 { return s.connections.Load() }
+
+// EventsLost is how many events were not published, since too many waited or the connection was away.
+func (s *Stats) EventsLost() uint64 { return s.eventsLost.Load() }
 
 // ActorFailures is how many actors were stopped by a panic.
 func (s *Stats) ActorFailures() uint64 { return s.actorFailures.Load() }

@@ -96,7 +96,7 @@ func (l *logBuffer) String() string {
 
 // brokerStorage is what the broker gets of memory storage.
 func brokerStorage(s *sessionstest.Storage) Storage {
-	return Storage{Log: s.Log(), Store: s.Store(), Queues: s.Queues(), Retained: s.Retained(), Shared: s.Shared()}
+	return Storage{Log: s.Log(), Store: s.Store(), Queues: s.Queues(), Retained: s.Retained(), Shared: s.Shared(), Events: s.Events()}
 }
 
 // startOnPipes starts a broker whose clients come over pipes: the kind for a bubble. It ends with the test.
@@ -121,6 +121,23 @@ func startTestBroker(
 	t testing.TB, storage *sessionstest.Storage, boot string, open listeners, dial func() (net.Conn, error), change []func(*Config),
 ) *testBroker {
 	t.Helper()
+	return startWith(t, storage, brokerStorage(storage), boot, open, dial, change)
+}
+
+// startKeepingPresence is startOnPipes with presence kept.
+func startKeepingPresence(t testing.TB, storage *sessionstest.Storage, boot string, change ...func(*Config)) *testBroker {
+	t.Helper()
+	listener := newPipeListener()
+	parts := brokerStorage(storage)
+	parts.Presence = storage.Presence()
+	return startWith(t, storage, parts, boot, listeners{mqtt: listener}, listener.dial, change)
+}
+
+func startWith(
+	t testing.TB, storage *sessionstest.Storage, parts Storage, boot string, open listeners, dial func() (net.Conn, error),
+	change []func(*Config),
+) *testBroker {
+	t.Helper()
 	cfg := DefaultConfig(boot)
 	for _, c := range change {
 		c(&cfg)
@@ -128,7 +145,7 @@ func startTestBroker(
 	b := &testBroker{t: t, storage: storage, dial: dial, logged: &logBuffer{}}
 	var err error
 	log := slog.New(slog.NewTextHandler(b.logged, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	if b.Broker, err = start(testContext(t), cfg, brokerStorage(storage), log, open); err != nil {
+	if b.Broker, err = start(testContext(t), cfg, parts, log, open); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {

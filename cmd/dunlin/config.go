@@ -21,6 +21,8 @@ type Config struct {
 	Sessions  SessionsConfig
 	Limits    LimitsConfig
 	Shares    SharesConfig
+	Events    EventsConfig
+	Presence  PresenceConfig
 	Topics    TopicsConfig
 }
 
@@ -94,6 +96,17 @@ type LimitsConfig struct {
 // SharesConfig bounds shared subscriptions.
 type SharesConfig struct {
 	MaxGroups int // 0 means that there are none
+}
+
+// EventsConfig is about what NATS programs are told of clients.
+type EventsConfig struct {
+	Enabled bool
+}
+
+// PresenceConfig is about the bucket that says who is online.
+type PresenceConfig struct {
+	Enabled    bool
+	OfflineTTL time.Duration
 }
 
 // TopicsConfig says what topics are in NATS, and bounds topic names and filters.

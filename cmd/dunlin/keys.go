@@ -277,6 +277,23 @@ var keys = []key{
 		bind:    func(c *Config) value { return intValue{to: &c.Shares.MaxGroups, min: 0, max: 100_000} },
 	},
 	{
+		name: "events.enabled", preset: "true",
+		meaning: "tell NATS programs that listen to `dunlin.event.>` which clients connect and leave, what becomes of sessions, and what is dropped",
+		bind:    func(c *Config) value { return boolValue{to: &c.Events.Enabled} },
+	},
+	{
+		name: "presence.enabled", preset: "false",
+		meaning: "keep who is online, and who was, in the KV bucket `mqtt_presence`",
+		bind:    func(c *Config) value { return boolValue{to: &c.Presence.Enabled} },
+	},
+	{
+		name: "presence.offline_ttl", preset: "168h",
+		meaning: "how long a client that has left is kept there as offline; one whose identifier the server made up for it, at most an hour",
+		bind: func(c *Config) value {
+			return durationValue{to: &c.Presence.OfflineTTL, min: time.Second, max: Never - 1}
+		},
+	},
+	{
 		name: "topics.mapping", preset: "default",
 		meaning: "how a topic becomes a NATS subject, [TOPICS](TOPICS.md): `default` takes every topic, `nats-compat` is what the MQTT of nats-server does, and " +
 			"refuses topics that it has no subject for; a message log is bound to the mapping that it was made with",

@@ -85,7 +85,7 @@ func assertEffective(t *testing.T, k *key, want string, o options) {
 func otherValue(t *testing.T, k *key) string {
 	t.Helper()
 	var c Config
-	for _, text := range []string{"true", "127.0.0.1:99", "json", "warn", "drop_newest", "fsync", "nats-compat", "17", "3", "17s", "17m", "15MiB", "/else"} {
+	for _, text := range []string{"true", "false", "127.0.0.1:99", "json", "warn", "drop_newest", "fsync", "nats-compat", "17", "3", "17s", "17m", "15MiB", "/else"} {
 		if text != k.preset && k.bind(&c).set(text) == nil {
 			return text
 		}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -21,6 +22,8 @@ import (
 type node struct {
 	at     addresses
 	broker *actors.Broker
+	// interest reports whether anybody listens to a subject, nil when the server is not in this process.
+	interest func(subject string) bool
 	// stops end the parts, in the order in which these were started.
 	stops []func(context.Context) error
 }
@@ -66,11 +69,20 @@ func (n *node) start(ctx context.Context, c Config, log *slog.Logger) error {
 	}
 	n.onStop(func(context.Context) error { storage.Close(); return nil })
 
+	parts := actors.Storage{
+		Log: storage.Log(), Store: storage.Store(), Queues: storage.Queues(), Retained: storage.Retained(),
+		Shared: storage.Shared(),
+	}
+	if c.Events.Enabled {
+		events := jetstream.NewEvents(connection, n.interest)
+		n.onStop(func(context.Context) error { return events.Close() })
+		parts.Events = events
+	}
+	if c.Presence.Enabled {
+		parts.Presence = storage.Presence()
+	}
 	err = patience.try(ctx, func() (err error) {
-		n.broker, err = actors.Start(ctx, brokerConfig(c), actors.Storage{
-			Log: storage.Log(), Store: storage.Store(), Queues: storage.Queues(), Retained: storage.Retained(),
-			Shared: storage.Shared(),
-		}, log)
+		n.broker, err = actors.Start(ctx, brokerConfig(c), parts, log)
 		return err
 	})
 	if err != nil {
@@ -90,6 +102,7 @@ func (n *node) connectInside(_ context.Context, c *Config, log *slog.Logger) (*j
 	}
 	n.onStop(func(ctx context.Context) error { return stopNATS(ctx, embedded.Shutdown, log) })
 	n.at.NATS = cmp.Or(embedded.Address(), wordOff)
+	n.interest = embedded.HasInterest
 	return embedded.Connect()
 }
 
@@ -217,6 +230,8 @@ func storageConfig(c Config, log *slog.Logger) jetstream.Config {
 	if c.NATS.URL == "" {
 		s.Replicas = 1
 	}
+	s.Events = c.Events.Enabled
+	s.Presence = jetstream.PresenceConfig{Enabled: c.Presence.Enabled, OfflineTTL: c.Presence.OfflineTTL}
 	s.Logger = log
 	return s
 }
@@ -230,6 +245,7 @@ func streamNames(c Config) jetstream.Names {
 
 func brokerConfig(c Config) actors.Config {
 	b := actors.DefaultConfig(rand.Text())
+	b.Node = nodeName()
 	b.Listen, b.ListenWebSocket = c.Listeners.MQTT, c.Listeners.WebSocket
 	if b.ListenWebSocket == wordOff {
 		b.ListenWebSocket = ""
@@ -256,6 +272,12 @@ func brokerConfig(c Config) actors.Config {
 	s.SharedSubscriptions = c.Shares.MaxGroups > 0
 	s.TopicFits = topicFits(jetstream.Mapping(c.Topics.Mapping), c.Topics.MaxLength, c.Limits.MaxTopicLevels)
 	return b
+}
+
+// nodeName is what events call this node: the host's name.
+func nodeName() string {
+	name, _ := os.Hostname() // without one it is empty
+	return cmp.Or(name, "dunlin")
 }
 
 // topicFits bounds topic names and filters by their levels, to those that have a subject and, where they are stored, by the
