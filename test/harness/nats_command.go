@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"bufio"
 	"os/exec"
 	"strings"
 	"testing"
@@ -40,4 +41,32 @@ func (c NATSCommand) Run(t testing.TB, args ...string) string {
 		t.Fatalf("nats %s: %v\n%s", strings.Join(args, " "), err, out)
 	}
 	return out
+}
+
+// Lines runs a command line until the test ends and returns what it prints, line by line.
+func (c NATSCommand) Lines(t testing.TB, args ...string) <-chan string {
+	t.Helper()
+	cmd := c.Command(args...)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := make(chan string, 1<<10)
+	go func() {
+		defer close(lines)
+		for scanner := bufio.NewScanner(out); scanner.Scan(); {
+			lines <- scanner.Text()
+		}
+	}()
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill() // fails only when it has ended already
+		for range lines {
+			continue
+		}
+		_ = cmd.Wait() // killed
+	})
+	return lines
 }
