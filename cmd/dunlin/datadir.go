@@ -1,10 +1,15 @@
 package main
 
 import (
+	"bytes"
+	"cmp"
+	"crypto/rand"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 // prepareDataDir makes the directory when it is missing, finds out whether files can be made in it, and returns its
@@ -28,6 +33,31 @@ func prepareDataDir(path string) (string, error) {
 		return "", unwritable(absolute, err)
 	}
 	return absolute, nil
+}
+
+// nodeFile is the file in the data directory that holds the name of the node.
+const nodeFile = "node"
+
+// nodeName is what the node is called: by the name of the host and a few characters, which the data directory remembers, so that
+// it stays the same node on another host and beside another on the same one. Without a directory it is the host's name.
+func nodeName(dataDir string) (string, error) {
+	host, _ := os.Hostname() // without one it is empty
+	host = cmp.Or(host, "dunlin")
+	if dataDir == "" {
+		return host, nil
+	}
+	path := filepath.Join(dataDir, nodeFile)
+	switch known, err := os.ReadFile(path); {
+	case err == nil && len(bytes.TrimSpace(known)) > 0:
+		return string(bytes.TrimSpace(known)), nil
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return "", fmt.Errorf("name of the node: %w; make %s readable for this user", err, path)
+	}
+	name := host + "-" + strings.ToLower(rand.Text()[:6])
+	if err := os.WriteFile(path, []byte(name+"\n"), 0o600); err != nil {
+		return "", unwritable(dataDir, err)
+	}
+	return name, nil
 }
 
 func unwritable(path string, err error) error {

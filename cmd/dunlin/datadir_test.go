@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -50,5 +51,24 @@ func TestDefaultMaxBytesCountsWhatTheLogAlreadyHas(t *testing.T) {
 	}
 	if got := usedBytes(dir); got != 5000 {
 		t.Errorf("%d bytes in use, want 5000", got)
+	}
+}
+
+func TestNodeKeepsItsName(t *testing.T) {
+	dir := t.TempDir()
+	first, err := nodeName(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := nodeName(dir)
+	if err != nil || again != first {
+		t.Errorf("%q, then %q, %v", first, again, err)
+	}
+	other, err := nodeName(t.TempDir())
+	if err != nil || other == first {
+		t.Errorf("two nodes are called %q, %v", other, err)
+	}
+	if host, err := nodeName(""); err != nil || !strings.HasPrefix(first, host+"-") {
+		t.Errorf("without a directory %q, with one %q, %v", host, first, err)
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -81,8 +80,12 @@ func (n *node) start(ctx context.Context, c Config, log *slog.Logger) error {
 	if c.Presence.Enabled {
 		parts.Presence = storage.Presence()
 	}
+	config := brokerConfig(c)
+	if config.Node, err = nodeName(c.Storage.DataDir); err != nil {
+		return err
+	}
 	err = patience.try(ctx, func() (err error) {
-		n.broker, err = actors.Start(ctx, brokerConfig(c), parts, log)
+		n.broker, err = actors.Start(ctx, config, parts, log)
 		return err
 	})
 	if err != nil {
@@ -245,7 +248,6 @@ func streamNames(c Config) jetstream.Names {
 
 func brokerConfig(c Config) actors.Config {
 	b := actors.DefaultConfig(rand.Text())
-	b.Node = nodeName()
 	b.Listen, b.ListenWebSocket = c.Listeners.MQTT, c.Listeners.WebSocket
 	if b.ListenWebSocket == wordOff {
 		b.ListenWebSocket = ""
@@ -272,12 +274,6 @@ func brokerConfig(c Config) actors.Config {
 	s.SharedSubscriptions = c.Shares.MaxGroups > 0
 	s.TopicFits = topicFits(jetstream.Mapping(c.Topics.Mapping), c.Topics.MaxLength, c.Limits.MaxTopicLevels)
 	return b
-}
-
-// nodeName is what events call this node: the host's name.
-func nodeName() string {
-	name, _ := os.Hostname() // without one it is empty
-	return cmp.Or(name, "dunlin")
 }
 
 // topicFits bounds topic names and filters by their levels, to those that have a subject and, where they are stored, by the
