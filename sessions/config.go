@@ -52,6 +52,8 @@ type Config struct {
 	MaxSubscriptions int
 	// BacklogMessages and BacklogBytes bound what a live session holds in memory beyond its send window.
 	BacklogMessages, BacklogBytes int
+	// RequestTimeout is how long an answer to a request may take.
+	RequestTimeout time.Duration
 	// TopicFits reports whether a topic name or filter is not too deep, one that storage can represent and, when it is to be
 	// stored, not too long for it. What is not stored may be as long as MQTT allows.
 	TopicFits func(topic string, stored bool) bool
@@ -76,6 +78,7 @@ func DefaultConfig(boot string) Config {
 		SharedSubscriptions: true,
 		BacklogMessages:     256,
 		BacklogBytes:        256 << 10,
+		RequestTimeout:      time.Minute,
 		TopicFits:           func(string, bool) bool { return true },
 	}
 }
@@ -93,6 +96,8 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("overflow %q is neither %s nor %s", c.Overflow, DropOldest, DropNewest)
 	case c.SendWindow < 1 || c.SendWindow > 1024:
 		return fmt.Errorf("send window %d is not between 1 and 1024", c.SendWindow)
+	case c.RequestTimeout <= 0:
+		return fmt.Errorf("request timeout %v is not positive", c.RequestTimeout)
 	case c.ReceiveMaximum < 1:
 		return fmt.Errorf("receive maximum is 0")
 	case c.MaxQueuedMessages < 0 || c.MaxSubscriptions < 1 || c.BacklogMessages < 1 || c.BacklogBytes < 1:

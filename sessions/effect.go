@@ -54,6 +54,19 @@ type Persist struct {
 // Route hands a QoS 0 message to whoever is subscribed now.
 type Route struct{ Message *Message }
 
+// Answer hands the answer to a request to who has asked.
+type Answer struct {
+	Token   string
+	Message *Message
+}
+
+// Ask hands a request to whoever is subscribed to its topic now, or listens to it. Answer, if there is one: Answered.
+type Ask struct {
+	// ID is what the client calls it: the answer's topic is ReplyTopic(ID).
+	ID      string
+	Message *Message
+}
+
 // SaveRecord replaces the session's record. Answer: RecordSaved.
 type SaveRecord struct {
 	Token uint64
@@ -187,6 +200,10 @@ const (
 	DropMayNotSend   DropReason = "publish_denied"   // the client may not publish it
 	DropMayNotRead   DropReason = "receive_denied"   // the client may not be sent it, though it is subscribed
 	DropReplaced     DropReason = "log_replaced"     // in flight from a log that was cut or made anew
+
+	DropNoRequest      DropReason = "no_request"      // an answer to what the client was not asked, has answered, or was asked too long ago
+	DropRequestsFull   DropReason = "requests_full"   // the oldest of too many requests that wait for an answer
+	DropNoSubscription DropReason = "no_subscription" // an answer to a session that is not subscribed to it
 )
 
 func (Send) effect()               {}
@@ -195,6 +212,8 @@ func (Close) effect()              {}
 func (Authenticate) effect()       {}
 func (Persist) effect()            {}
 func (Route) effect()              {}
+func (Answer) effect()             {}
+func (Ask) effect()                {}
 func (SaveRecord) effect()         {}
 func (SaveJournal) effect()        {}
 func (RequestJournalTurn) effect() {}

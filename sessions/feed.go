@@ -299,6 +299,9 @@ func (s *Session) match(e Entry) (d delivery, ok bool) {
 		if e.Sequence <= sub.Since.Sequence {
 			return // published before the SUBSCRIBE
 		}
+		if sub.answers {
+			return // a request to others
+		}
 		if sub.NoLocal && m.Publisher == s.clientID {
 			return // [MQTT-3.8.3-3]
 		}

@@ -1,6 +1,7 @@
 package sessions
 
 import (
+	"strings"
 	"time"
 
 	"dunlin/mqttcodec"
@@ -26,6 +27,9 @@ type Permissions interface {
 	MayReceive(topic string) bool
 }
 
+// MayAnswer reports whether an answer to a request of the client may be published to the topic that it asked for.
+func (i *Identity) MayAnswer(m *Message) bool { return i.mayPublish(m) }
+
 func (i *Identity) mayPublish(m *Message) bool {
 	return i.Permissions == nil || i.Permissions.MayPublish(m.Topic, m.QoS, m.Retain)
 }
@@ -38,11 +42,26 @@ func (i *Identity) maySubscribe(r mqttcodec.SubscriptionRequest) bool {
 	if _, shared, ok := mqttcodec.SharedFilter(filter); ok {
 		filter = shared
 	}
+	if asked, ok := RequestFilter(filter); ok {
+		filter = asked
+	} else if AnswersOnly(filter) {
+		return true // only the session itself is answered there
+	}
 	return i.Permissions.MaySubscribe(filter, r.Options.QoS)
 }
 
 func (i *Identity) mayReceive(topic string) bool {
-	return i.Permissions == nil || i.Permissions.MayReceive(topic)
+	if i.Permissions == nil {
+		return true
+	}
+	if strings.HasPrefix(topic, replyPrefix) {
+		asked, ok := askedTopic(topic)
+		if !ok {
+			return true // an answer to the client's own request
+		}
+		topic = asked
+	}
+	return i.Permissions.MayReceive(topic)
 }
 
 // belongsToAnother reports whether there is a session, and a principal may not have it. What an anonymous client left

@@ -259,6 +259,9 @@ func (s *Session) deliver(now time.Time, d delivery, dst []Effect) (_ []Effect, 
 		return append(dst, Drop{Reason: why, Count: 1}), true
 	}
 	if d.qos == 0 {
+		if m.Request {
+			dst = s.noteRequest(now, m, dst)
+		}
 		if form != nil {
 			return settleShared(d.share, d.entry.Sequence, s.send(form, dst)), true
 		}

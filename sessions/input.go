@@ -103,6 +103,9 @@ type Routed struct {
 	Shared []mqttcodec.Shared
 }
 
+// Answered: the answer to a request of this session; its topic is ReplyTopic of the request's identifier.
+type Answered struct{ Message *Message }
+
 // sharedAt is the i-th of what receivers have in common, nil when they are few.
 func sharedAt(shared []mqttcodec.Shared, i int) *mqttcodec.Shared {
 	if shared == nil {
@@ -205,6 +208,7 @@ func (Subscribed) input()      {}
 func (RetainedRead) input()    {}
 func (Delivered) input()       {}
 func (Routed) input()          {}
+func (Answered) input()        {}
 func (SharedDelivered) input() {}
 func (SharedRouted) input()    {}
 func (Fetched) input()         {}

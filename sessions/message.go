@@ -16,7 +16,9 @@ type Message struct {
 	// QoS is the quality of service it was published with.
 	QoS mqttcodec.QoS
 	// Retain is the retain flag it was published with.
-	Retain     bool
+	Retain bool
+	// Request: others await an answer, on the Response Topic that the broker has made for it.
+	Request    bool
 	Properties mqttcodec.MessageProperties
 	// PublishedAt is when the broker took it, or, where it was read from the log, when the log did: message expiry counts
 	// from here.

@@ -3,7 +3,6 @@ package sessions
 import (
 	"errors"
 	"slices"
-	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -72,8 +71,11 @@ func (s *Session) onPublish(now time.Time, p *mqttcodec.Publish, dst []Effect) [
 		Topic: p.Topic, Payload: p.Payload, QoS: p.QoS, Retain: p.Retain, Properties: p.Properties, PublishedAt: now,
 		Publisher: s.publisherTag(p.Retain),
 	}
+	if ExchangeTopic(m.Topic) {
+		return s.onExchange(now, p, m, dst)
+	}
 	if reason, drop := s.publishRefusal(&s.identity, m); reason != mqttcodec.Success {
-		return s.refuse(now, p, reason, append(dst, Drop{Reason: drop, Count: 1}))
+		return s.answerUnstored(now, p, reason, append(dst, Drop{Reason: drop, Count: 1}))
 	}
 	entry := pendingPublish{connection: s.connection, packetID: p.PacketID, message: m}
 	switch p.QoS {
@@ -86,14 +88,19 @@ func (s *Session) onPublish(now time.Time, p *mqttcodec.Publish, dst []Effect) [
 		entry.kind = pendingPuback
 	default:
 		s.generation++
-		if s.inbound == nil {
-			s.inbound = map[uint16]*inboundMessage{}
-		}
-		s.inbound[p.PacketID] = &inboundMessage{generation: s.generation, counted: s.connection}
+		s.expectPubrel(p.PacketID)
 		entry.kind, entry.generation = pendingPubrec, s.generation
 		entry.id = publishID(s.incarnation, p.PacketID, s.generation)
 	}
 	return s.persist(entry, dst)
+}
+
+// expectPubrel notes a QoS 2 message of the present generation.
+func (s *Session) expectPubrel(id uint16) {
+	if s.inbound == nil {
+		s.inbound = map[uint16]*inboundMessage{}
+	}
+	s.inbound[id] = &inboundMessage{generation: s.generation, counted: s.connection}
 }
 
 // throughLog reports whether a message goes to its receivers through the log: QoS 1 and 2, and whatever is retained,
@@ -119,7 +126,7 @@ func (s *Session) publishRefusal(who *Identity, m *Message) (mqttcodec.ReasonCod
 	switch {
 	case !s.cfg.TopicFits(m.Topic, s.throughLog(m)):
 		return mqttcodec.TopicNameInvalid, DropRefused
-	case strings.HasPrefix(m.Topic, "$SYS/"), strings.HasPrefix(m.Topic, "$share/"):
+	case ReservedTopic(m.Topic):
 		return mqttcodec.NotAuthorized, DropRefused // the server's own topics (4.7.2)
 	case !who.mayPublish(m):
 		return mqttcodec.NotAuthorized, DropMayNotSend
@@ -129,9 +136,9 @@ func (s *Session) publishRefusal(who *Identity, m *Message) (mqttcodec.ReasonCod
 	return mqttcodec.Success, ""
 }
 
-// refuse answers a PUBLISH that is not taken. Before 5.0 there is no negative answer: the message is acknowledged and
-// dropped. [3.1.1 MQTT-3.3.5-2] At QoS 0 only a payload that is not what it says has an answer. (3.3.2.3.2)
-func (s *Session) refuse(now time.Time, p *mqttcodec.Publish, reason mqttcodec.ReasonCode, dst []Effect) []Effect {
+// answerUnstored answers a PUBLISH of which nothing is stored: it is not taken, or on its way outside of the log. Before 5.0
+// there is no negative answer: the message is acknowledged and dropped. [3.1.1 MQTT-3.3.5-2] At QoS 0 only a payload that is not what it says has an answer. (3.3.2.3.2)
+func (s *Session) answerUnstored(now time.Time, p *mqttcodec.Publish, reason mqttcodec.ReasonCode, dst []Effect) []Effect {
 	if p.QoS == 0 {
 		if reason == mqttcodec.PayloadFormatInvalid {
 			return s.fault(now, &mqttcodec.ProtocolError{Reason: reason, Detail: "the payload is not UTF-8 as its format says"}, dst)
@@ -142,9 +149,12 @@ func (s *Session) refuse(now time.Time, p *mqttcodec.Publish, reason mqttcodec.R
 	if p.QoS == 2 {
 		kind = pendingPubrec
 	}
-	s.pending = slide(&s.pendingBase, s.pending, pendingPublish{
-		token: s.nextToken(), kind: kind, connection: s.connection, packetID: p.PacketID, done: true, reason: reason,
-	})
+	entry := pendingPublish{token: s.nextToken(), kind: kind, connection: s.connection, packetID: p.PacketID, done: true, reason: reason}
+	if p.QoS == 2 && !reason.Failed() { // the generation is that of the message before: the log has one for each
+		s.expectPubrel(p.PacketID)
+		entry.generation = s.generation
+	}
+	s.pending = slide(&s.pendingBase, s.pending, entry)
 	return s.settlePending(now, dst)
 }
 
@@ -162,7 +172,7 @@ func (s *Session) repeated(id uint16, in *inboundMessage, dst []Effect) []Effect
 	for i := range s.pending {
 		e := &s.pending[i]
 		switch {
-		case e.kind != pendingPubrec || e.generation != in.generation:
+		case e.kind != pendingPubrec || e.packetID != id || e.generation != in.generation:
 		case e.connection != s.connection:
 			e.connection, e.again = s.connection, 0 // answers go to the connection that asked last
 		default:
@@ -340,7 +350,7 @@ func (s *Session) answerQoS2(e pendingPublish, here bool, dst []Effect) []Effect
 	in.journaled = s.journalNow()
 	s.settle(e.token, false, in.journaled)
 	if here {
-		s.sendWhen(0, in.journaled, e.packetID, &mqttcodec.Pubrec{PacketID: e.packetID})
+		s.sendWhen(0, in.journaled, e.packetID, &mqttcodec.Pubrec{PacketID: e.packetID, Reason: e.reason})
 		s.answers[len(s.answers)-1].again = e.again
 	}
 	return dst

@@ -53,6 +53,8 @@ type Subscription struct {
 
 	// plain: the filter has no wildcard, so it matches what it equals.
 	plain bool
+	// answers: the filter is for answers to the session's own requests.
+	answers bool
 }
 
 // grantedFor is the QoS at which a message goes to the subscription. [MQTT-3.8.4-8]

@@ -31,6 +31,10 @@ func (sc *script) show(e Effect) string {
 		return fmt.Sprintf("persist token=%d%s %s", e.Token, optional(" message-id", e.ID), showMessage(e.Message))
 	case Route:
 		return "route " + showMessage(e.Message)
+	case Answer:
+		return fmt.Sprintf("answer token=%s %s", e.Token, showMessage(e.Message))
+	case Ask:
+		return fmt.Sprintf("ask id=%s %s", e.ID, showMessage(e.Message))
 	case SaveRecord:
 		return "save-record " + showRecord(e.Data, sc.now)
 	case SaveJournal:
@@ -193,6 +197,7 @@ func showProperties(p *mqttcodec.MessageProperties) (text string) {
 	if p.ContentType.Present {
 		text += " content-type=" + p.ContentType.Value
 	}
+	text += optional(" response-topic", p.ResponseTopic)
 	return text
 }
 

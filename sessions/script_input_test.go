@@ -157,6 +157,9 @@ func (sc *script) input(a args) bool {
 			in.Messages = append(in.Messages, sc.message(m))
 		}
 		sc.step(in)
+	// answered topic=$reply/1 payload=x
+	case "answered":
+		sc.step(Answered{Message: sc.message(a)})
 	// shared-delivered share=$share/g/a seq=41 topic=a qos=1
 	case "shared-delivered": // and the log holds it
 		entries := sc.entries(a)
@@ -243,6 +246,10 @@ func (sc *script) message(a args) *Message {
 	m.Properties.MessageExpirySeconds = a.seconds("message-expiry")
 	if v := a.text("content-type", ""); v != "" {
 		m.Properties.ContentType = mqttcodec.Some(v)
+	}
+	if v := a.text("request", ""); v != "" { // what the driver makes of one
+		m.Request = true
+		m.Properties.ResponseTopic = ReplyTopic(v)
 	}
 	return m
 }

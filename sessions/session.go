@@ -151,6 +151,8 @@ type connectionState struct {
 	// missedRetained is up to where retained messages at QoS 0 could not be delivered live.
 	missedRetained   uint64
 	subscriptionWork subscriptionWork
+	// requested are the requests that the client was sent and has not answered, the oldest first.
+	requested []sentRequest
 }
 
 // answer is a packet that waits for versions of the documents to be durable.
@@ -179,6 +181,9 @@ func (s *Session) ClientID() string { return s.clientID }
 
 // Incarnation is the incarnation of the session, "" while there is none.
 func (s *Session) Incarnation() string { return s.incarnation }
+
+// Identity is that of the last client.
+func (s *Session) Identity() Identity { return s.identity }
 
 // Connection is the connection that the session has, or 0.
 func (s *Session) Connection() ConnectionID { return s.connection }
@@ -264,6 +269,8 @@ func (s *Session) Step(now time.Time, in Input, dst []Effect) []Effect {
 		return s.onDelivered(now, in, dst)
 	case Routed:
 		return s.onRouted(now, in, dst)
+	case Answered:
+		return s.onAnswered(now, in, dst)
 	case SharedDelivered:
 		return s.onSharedDelivered(in, dst)
 	case SharedRouted:

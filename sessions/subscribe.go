@@ -137,6 +137,8 @@ func (s *Session) grant(r mqttcodec.SubscriptionRequest, count int) mqttcodec.Re
 		return mqttcodec.TopicFilterInvalid // [MQTT-4.7.1-1]
 	case isShared(r.Filter) && !s.cfg.SharedSubscriptions:
 		return mqttcodec.SharedSubscriptionsNotAllowed // as CONNACK says
+	case isShared(r.Filter) && ExchangeTopic(innerFilter(r.Filter)), strings.HasPrefix(r.Filter, requestPrefix):
+		return mqttcodec.TopicFilterInvalid // an answer is for one session, a request for those who subscribe to its topic
 	case !s.cfg.TopicFits(r.Filter, true):
 		return mqttcodec.TopicFilterInvalid
 	case !s.identity.maySubscribe(r):
@@ -147,6 +149,12 @@ func (s *Session) grant(r mqttcodec.SubscriptionRequest, count int) mqttcodec.Re
 		return mqttcodec.ReasonCode(min(r.Options.QoS, maxShareQoS))
 	}
 	return mqttcodec.ReasonCode(r.Options.QoS)
+}
+
+// innerFilter is the filter in that of a shared subscription.
+func innerFilter(filter string) string {
+	_, inner, _ := mqttcodec.SharedFilter(filter)
+	return inner
 }
 
 // onSubscribed: the filters are effective. SUBACK promises that they stay so, hence it waits for the record.

@@ -23,7 +23,9 @@ type subscriptions struct {
 }
 
 // isShared reports whether a valid topic filter is that of a shared subscription. (4.8.2)
-func isShared(filter string) bool { return strings.HasPrefix(filter, "$share/") }
+func isShared(filter string) bool { return strings.HasPrefix(filter, sharedPrefix) }
+
+const sharedPrefix = "$share/"
 
 func (t *subscriptions) count() int { return len(t.list) + len(t.shared) }
 
@@ -66,6 +68,7 @@ func (t *subscriptions) find(filter string) *Subscription {
 func (t *subscriptions) put(sub Subscription) {
 	old := t.find(sub.Filter)
 	sub.plain = !strings.ContainsAny(sub.Filter, "+#")
+	sub.answers = AnswersOnly(sub.Filter)
 	if sub.NoLocal {
 		t.noLocal++
 	}

@@ -3,5 +3,5 @@
 //
 // Results come from goroutines of the storage, in the order of the writes of their kind. Nothing runs while no write is
 // under way, so a storage needs no end and works under virtual time. Crash takes what is stored at that moment into a new
-// storage, as a restart after kill -9 would find it.
+// storage, as a restart after kill -9 would find it. A LivePlane connects brokers, and services without MQTT.
 package sessionstest

@@ -29,6 +29,7 @@ type Storage struct {
 	retained retainedState
 	events   *Events
 	presence presenceState
+	live     sessions.Live
 }
 
 // New is empty storage.
@@ -65,6 +66,16 @@ func (s *Storage) Events() *Events { return s.events }
 
 // Presence keeps the presence of clients.
 func (s *Storage) Presence() *PresenceStore { return &PresenceStore{s} }
+
+// OnLivePlane puts the node that uses the storage on a live plane.
+func (s *Storage) OnLivePlane(p *LivePlane) *Live {
+	n := p.Node()
+	s.live = n
+	return n
+}
+
+// Live is the live plane, nil for a node that is alone.
+func (s *Storage) Live() sessions.Live { return s.live }
 
 // Crash is new storage with what is stored now. The old one stores and answers nothing any more; its readers fail.
 func (s *Storage) Crash() *Storage {
