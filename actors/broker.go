@@ -28,6 +28,8 @@ type Storage struct {
 	Events sessions.Events
 	// Presence keeps who is online, nil for no place.
 	Presence sessions.PresenceStore
+	// Live is the live plane, nil for a node that is alone on it.
+	Live sessions.Live
 }
 
 const (
@@ -60,6 +62,7 @@ type Broker struct {
 	parking   *parking
 	resting   *resting
 	shares    *shares
+	live      *live
 	catchUp   *catchUp
 	recovered recovered
 	events    *events
@@ -130,6 +133,8 @@ func start(ctx context.Context, cfg Config, storage Storage, log *slog.Logger, o
 		return nil, fmt.Errorf("read what is stored: %w", err)
 	}
 	b.shares = newShares(b)
+	b.live = newLive(b)
+	b.router.live, b.shares.live = b.live, b.live
 	if err := b.saveCheckpoint(ctx, false); err != nil { // before anything is acknowledged that only the log will know
 		b.cancel()
 		open.close()
@@ -155,6 +160,10 @@ func start(ctx context.Context, cfg Config, storage Storage, log *slog.Logger, o
 		b.task(b.keepPresence)
 	}
 	b.task(b.reportDrops)
+	b.task(func() { b.live.keep(b.running) })
+	if !b.live.alone() {
+		b.task(b.listen)
+	}
 	b.task(b.accept)
 	if open.webSocket != nil {
 		b.webSockets = b.newWebSocketServer()
@@ -286,7 +295,14 @@ func (b *Broker) watchRetained() {
 
 // fitsRetained reports whether a retained message that did not come through the log is one that a client might have published.
 func (b *Broker) fitsRetained(m *sessions.Message) bool {
-	return messageBytes(m) <= int64(b.cfg.Sessions.MaxPacketSize) && b.cfg.Sessions.TopicFits(m.Topic, true)
+	return messageBytes(m) <= int64(b.cfg.Sessions.MaxPacketSize) && b.cfg.Sessions.TopicFits(m.Topic, true) && !sessions.ReservedTopic(m.Topic)
+}
+
+// listen hands what others publish on the live plane to the router until the broker stops.
+func (b *Broker) listen() {
+	if err := b.live.run(b.running); err != nil && b.running.Err() == nil {
+		b.fail(fmt.Errorf("the live plane cannot be heard any more: %w", err))
+	}
 }
 
 // fail ends the broker: it cannot do what it promises.

@@ -37,6 +37,8 @@
 //	drop report        Start             Shutdown (ctx)           its ticker               -
 //	events             Start             Shutdown (ctx)           its queue, the network   the order of events
 //	presence           Start, if kept    Shutdown (ctx)           room, the bucket         what is to be made good for
+//	live plane         Start             Shutdown (ctx)           what others publish      -
+//	live upkeep        Start             Shutdown (ctx)           its ticker               filters without use, late requests
 //	storage work       session, parking  its answer, or 10 s      storage                  one call each, 64 at a time, and 8 of queues
 //	AUTH step          session           connect timeout          the method               one exchange for that step
 //
@@ -63,11 +65,14 @@
 //	events to be published          8,192: the newest are lost, and counted
 //	drops to be told together       4,096 pairs of client and reason: those of other clients are told without a client
 //	presence to be written          65,536 clients: that of others is made good for when there is room
+//	filters listened to             as many as those of connected clients, and those of the last 2 s
+//	requests of others              65,536, and 1,024 of a connection, for requests.timeout: the oldest cannot be answered any more
+//	requests of clients             65,536, for requests.timeout: answers to the oldest are dropped
 //	lazy journal writes             5,000 a second for the node: they come later
 //
 // Locks: that of a directory shard is taken before the mailbox of the actor posted to; that of the router before those of
-// the retainer and of mailboxes; that of all shares before that of one, and that before mailboxes. None is held while
-// storage is waited for.
+// the retainer, of the live plane and of mailboxes; that of all shares before that of one, and that before those of the live
+// plane and of mailboxes. None is held while storage is waited for.
 //
 // Test it with memory stores and virtual time here, and from outside in test/.
 package actors

@@ -83,6 +83,12 @@ type showPresence struct{}
 // decongested: the client has read enough for sending to go on. connection → session.
 type decongested struct{ connection *connection }
 
+// liveEffective: what others publish to the topics of a SUBSCRIBE comes from now on, or will. live plane → session.
+type liveEffective struct {
+	effect    sessions.Subscribe
+	shareErrs []error
+}
+
 // retrySubscribe: the log was handed out far enough for a subscription to be made. router → session.
 type retrySubscribe struct {
 	effect    sessions.Subscribe

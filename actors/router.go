@@ -16,6 +16,8 @@ import (
 type router struct {
 	log   sessions.Log
 	stats *Stats
+	// live hears what others publish to the filters in the tree. Set before the first of them.
+	live *live
 	// replaced is called when the log turns out to be another than it was. Set before the first deliver, and it must not block.
 	replaced func()
 	// queuesQoS0: messages at QoS 0 wait in the log for those who are behind. Else they are for those who are there.
@@ -278,6 +280,14 @@ func (r *router) route(messages []*sessions.Message) {
 	routings.Put(t)
 }
 
+// anybody reports whether somebody is subscribed to a topic now.
+func (r *router) anybody(topic string) bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	_, filters := r.tree.MatchAppend(topic, nil)
+	return filters > 0
+}
+
 // routeTogether hands the same list to all sessions that one filter matches, if all messages are of one topic.
 func (r *router) routeTogether(t *routing, messages []*sessions.Message) bool {
 	topic := messages[0].Topic
@@ -426,7 +436,11 @@ func (r *router) appendRetained(entries []sessions.Entry, topics map[uint64]stri
 
 // addFilter puts a filter into the tree. mu is held.
 func (r *router) addFilter(m *member, filter string) {
+	if sessions.AnswersOnly(filter) {
+		return // they come to the session alone
+	}
 	if r.tree.Add(filter, m) {
+		r.live.hold(filter)
 		m.filters = append(m.filters, filter)
 	}
 }
@@ -450,6 +464,7 @@ func (r *router) detach(m *member) {
 func (r *router) detachLocked(m *member) {
 	for _, f := range m.filters {
 		r.tree.Remove(f, m)
+		r.live.release(f)
 	}
 	m.filters = nil
 }
@@ -460,6 +475,7 @@ func (r *router) unsubscribe(m *member, filters []string) {
 	ended := make(map[string]struct{}, len(filters))
 	for _, f := range filters {
 		if r.tree.Remove(f, m) {
+			r.live.release(f)
 			ended[f] = struct{}{}
 		}
 	}

@@ -219,6 +219,8 @@ func (a *sessionActor) handle(message any) {
 		a.onCaughtUp(m)
 	case *sharesJoined:
 		a.onSharesJoined(m)
+	case *liveEffective:
+		a.subscribeStored(m.effect, m.shareErrs)
 	case *retrySubscribe:
 		a.subscribeAfter(m.effect, m.shareErrs, nil)
 	case *timer:
@@ -239,6 +241,9 @@ func (a *sessionActor) handle(message any) {
 		a.step(m)
 	case sessions.Routed:
 		a.member.release(len(m.Messages), messageListBytes(m.Messages))
+		a.step(m)
+	case sessions.Answered:
+		a.member.release(1, len(m.Message.Payload))
 		a.step(m)
 	case sessions.SharedDelivered:
 		a.sharedTaken += len(m.Entries)
@@ -312,7 +317,7 @@ func (a *sessionActor) flush() {
 func (a *sessionActor) routeAll() {
 	if len(a.routes) > 0 {
 		a.broker.router.route(a.routes)
-		a.broker.shares.route(a.routes)
+		a.broker.live.publish(a.routes, a.session.Identity())
 		a.routes = nil
 	}
 }

@@ -23,6 +23,12 @@ func (a *sessionActor) perform(effect sessions.Effect) {
 		a.persist(e)
 	case sessions.Route:
 		a.routes = append(a.routes, e.Message)
+	case sessions.Answer:
+		a.routeAll() // what the client sent before goes before
+		a.broker.live.answer(e.Token, e.Message)
+	case sessions.Ask:
+		a.routeAll()
+		a.broker.live.request(e.ID, e.Message, a.member)
 	case sessions.SaveRecord:
 		a.stored = true
 		a.broker.storage.Store.SaveRecord(a.clientID, e.Data, e.Expect, recordSink{a}, e.Token)
@@ -191,8 +197,15 @@ func (a *sessionActor) onResult(in sessions.Input) {
 	}
 }
 
-// subscribe makes filters effective, as soon as everything stored before was handed out.
+// subscribe makes filters effective, on the live plane first: what others publish behind SUBACK comes, too.
 func (a *sessionActor) subscribe(e sessions.Subscribe, shareErrs []error) {
+	if a.broker.live.want(e.Filters, e.Shares, func() { a.ref.post(&liveEffective{e, shareErrs}) }) {
+		a.subscribeStored(e, shareErrs)
+	}
+}
+
+// subscribeStored makes filters effective as soon as everything stored before was handed out.
+func (a *sessionActor) subscribeStored(e sessions.Subscribe, shareErrs []error) {
 	a.subscribeAfter(e, shareErrs, func() { a.ref.post(&retrySubscribe{e, shareErrs}) })
 }
 

@@ -287,6 +287,9 @@ func (s *share) returnLocked(sequences ...uint64) {
 func (s *share) attach(m *member) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if len(s.members) == 0 {
+		s.shares.live.hold(s.name)
+	}
 	s.members = append(s.members, m)
 	s.handOut()
 }
@@ -295,7 +298,11 @@ func (s *share) attach(m *member) {
 func (s *share) detach(m *member) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	before := len(s.members)
 	s.members = slices.DeleteFunc(s.members, func(other *member) bool { return other == m })
+	if before > 0 && len(s.members) == 0 {
+		s.shares.live.release(s.name)
+	}
 	s.handOut() // who is left may be who it waited for
 }
 

@@ -17,7 +17,9 @@ import (
 type shares struct {
 	queues sessions.SharedQueues
 	stats  *Stats
-	log    *slog.Logger
+	// live has the node take its turn in what others publish. Set before the first client is let in.
+	live *live
+	log  *slog.Logger
 	// max bounds the shares that clients make.
 	max int
 	// slots bound the queues that are made, looked through or removed at a time.

@@ -13,6 +13,7 @@ const (
 	dropRetainedFull    sessions.DropReason = "retained_full"    // limits.max_retained
 	dropRetainedRefused sessions.DropReason = "retained_refused" // by the bucket
 	dropRetainedForeign sessions.DropReason = "retained_foreign" // written to the bucket by others: limits.max_packet, topics, levels
+	dropNoResponders    sessions.DropReason = "no_responders"    // a request that nobody is there to answer
 )
 
 // Stats counts what a node does. Safe for concurrent use.

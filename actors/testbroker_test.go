@@ -96,7 +96,9 @@ func (l *logBuffer) String() string {
 
 // brokerStorage is what the broker gets of memory storage.
 func brokerStorage(s *sessionstest.Storage) Storage {
-	return Storage{Log: s.Log(), Store: s.Store(), Queues: s.Queues(), Retained: s.Retained(), Shared: s.Shared(), Events: s.Events()}
+	return Storage{
+		Log: s.Log(), Store: s.Store(), Queues: s.Queues(), Retained: s.Retained(), Shared: s.Shared(), Events: s.Events(), Live: s.Live(),
+	}
 }
 
 // startOnPipes starts a broker whose clients come over pipes: the kind for a bubble. It ends with the test.
