@@ -14,7 +14,6 @@ import (
 
 	"github.com/gofrs/flock"
 	"github.com/nats-io/nats-server/v2/server"
-	"github.com/nats-io/nats.go"
 )
 
 // ListenOff keeps the embedded server without a port.
@@ -88,6 +87,10 @@ type Embedded struct {
 	server *server.Server
 	lock   *flock.Flock
 	logger *slog.Logger
+	// account is that of all connections.
+	account *server.Account
+	// ours counts the connections that Connect has made.
+	ours atomic.Int64
 }
 
 // StartEmbedded starts the server and returns when its streams are recovered. Its errors are one line that says what to do.
@@ -184,18 +187,15 @@ func start(options *server.Options, c EmbeddedConfig, lock *flock.Flock) (*Embed
 		ns.Shutdown()
 		return nil, err
 	}
-	return &Embedded{server: ns, lock: lock, logger: c.Logger}, nil
+	return &Embedded{server: ns, account: ns.GlobalAccount(), lock: lock, logger: c.Logger}, nil
 }
 
 // InProcessConn implements nats.InProcessConnProvider.
 func (e *Embedded) InProcessConn() (net.Conn, error) { return e.server.InProcessConn() }
 
-// Connect connects to the server without a socket.
-func (e *Embedded) Connect() (*nats.Conn, error) { return Connect(e, e.logger) }
-
 // HasInterest reports, at once, whether anybody listens to a subject, a stream included. Our own subscriptions count too.
 func (e *Embedded) HasInterest(subject string) bool {
-	return e.server.GlobalAccount().SubscriptionInterest(subject)
+	return e.account.SubscriptionInterest(subject)
 }
 
 // Address is where other NATS clients can connect, empty when the server does not listen.

@@ -258,7 +258,7 @@ func (l *Log) entry(m storedMessage) sessions.Entry {
 func (l *Log) fill(e *sessions.Entry, subject string, header nats.Header, data []byte) {
 	rest, ours := strings.CutPrefix(subject, l.prefix)
 	topic, ok := l.mapping.Topic(rest)
-	if !ours || !ok {
+	if !ours || !ok || sessions.ExchangeTopic(topic) { // requests and answers are not stored, and nobody may forge them
 		if n := l.stats.Undecodable.Add(1); telling(n, 1) {
 			l.config.Logger.Warn("the subject of a log entry is no topic; it is passed over", "subject", subject, "sequence", e.Sequence, "so_far", n)
 		}

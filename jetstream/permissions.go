@@ -45,6 +45,8 @@ func (c *Config) Permissions() []Permission {
 	subscribe(n.Subjects+".>", "news of what others publish to the log")
 	subscribe("$KV."+n.RetainedBucket+".>", "news of what others write to the retained messages")
 	publish(n.Subjects+".>", "messages")
+	subscribe(n.LiveSubjects+".>", "what others publish on the live plane")
+	publish(n.LiveSubjects+".>", "messages on the live plane")
 	publish(n.JournalSubjects+".>", "delivery state of sessions")
 	publish(n.CheckpointSubjects+".>", "checkpoints of the broker")
 	publish(c.wire("$KV."+n.SessionBucket+".>"), "session records")

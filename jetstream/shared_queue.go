@@ -33,9 +33,12 @@ type SharedQueues struct {
 
 var _ sessions.SharedQueues = (*SharedQueues)(nil)
 
-func (q *SharedQueues) name(share string) string {
+func (q *SharedQueues) name(share string) string { return groupName(q.config, share) }
+
+// groupName is how a shared subscription is called in NATS.
+func groupName(c *Config, share string) string {
 	sum := sha256.Sum256([]byte(share))
-	return q.config.Names.GroupPrefix + hex.EncodeToString(sum[:16])
+	return c.Names.GroupPrefix + hex.EncodeToString(sum[:16])
 }
 
 // maxTakers is how many nodes may wait at one queue, with some left over for those that went away.

@@ -33,6 +33,13 @@ type Stats struct {
 	QueueResets atomic.Uint64
 	// UnsentSettlements of messages from shared queues: the connection was lost, so the messages come again.
 	UnsentSettlements atomic.Uint64
+	// LiveUndecodable messages of others on the live plane: their subject is no topic, or one of the server's own.
+	LiveUndecodable atomic.Uint64
+	// LiveOverrun are messages of others on the live plane, and answers, that came faster than they could be handed over.
+	LiveOverrun atomic.Uint64
+	// LiveUnsent are messages and answers for others on the live plane that were not published: the topic is too long, or the
+	// connection away or slow.
+	LiveUnsent atomic.Uint64
 }
 
 // telling reports whether the last of n, of which some were added now, is logged: the first, the second, the fourth and so

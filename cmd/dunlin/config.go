@@ -24,6 +24,7 @@ type Config struct {
 	Events    EventsConfig
 	Presence  PresenceConfig
 	Topics    TopicsConfig
+	Requests  RequestsConfig
 }
 
 // ListenersConfig says where MQTT clients connect.
@@ -76,6 +77,11 @@ type SessionsConfig struct {
 	QueueQoS0          bool
 	SendWindow         int
 	MaxParkedConsumers int
+}
+
+// RequestsConfig is about requests between MQTT clients and NATS services.
+type RequestsConfig struct {
+	Timeout time.Duration
 }
 
 // LimitsConfig bounds what one client, and all clients together, may use.

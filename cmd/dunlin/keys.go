@@ -294,6 +294,13 @@ var keys = []key{
 		},
 	},
 	{
+		name: "requests.timeout", preset: "1m",
+		meaning: "how long an answer to a request between MQTT clients and NATS services may take",
+		bind: func(c *Config) value {
+			return durationValue{to: &c.Requests.Timeout, min: time.Second, max: time.Hour}
+		},
+	},
+	{
 		name: "topics.mapping", preset: "default",
 		meaning: "how a topic becomes a NATS subject, [TOPICS](TOPICS.md): `default` takes every topic, `nats-compat` is what the MQTT of nats-server does, and " +
 			"refuses topics that it has no subject for; a message log is bound to the mapping that it was made with",

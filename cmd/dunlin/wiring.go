@@ -23,6 +23,8 @@ type node struct {
 	broker *actors.Broker
 	// interest reports whether anybody listens to a subject, nil when the server is not in this process.
 	interest func(subject string) bool
+	// embedded is the NATS server in this process, nil with servers outside.
+	embedded *jetstream.Embedded
 	// stops end the parts, in the order in which these were started.
 	stops []func(context.Context) error
 }
@@ -72,6 +74,9 @@ func (n *node) start(ctx context.Context, c Config, log *slog.Logger) error {
 		Log: storage.Log(), Store: storage.Store(), Queues: storage.Queues(), Retained: storage.Retained(),
 		Shared: storage.Shared(),
 	}
+	if parts.Live, err = n.openLive(c, storage, log); err != nil {
+		return err
+	}
 	if c.Events.Enabled {
 		events := jetstream.NewEvents(connection, n.interest)
 		n.onStop(func(context.Context) error { return events.Close() })
@@ -104,9 +109,28 @@ func (n *node) connectInside(_ context.Context, c *Config, log *slog.Logger) (*j
 		return nil, err
 	}
 	n.onStop(func(ctx context.Context) error { return stopNATS(ctx, embedded.Shutdown, log) })
+	n.embedded = embedded
 	n.at.NATS = cmp.Or(embedded.Address(), wordOff)
 	n.interest = embedded.HasInterest
 	return embedded.Connect()
+}
+
+// openLive opens the live plane, nil when nobody else can be on it.
+func (n *node) openLive(c Config, storage *jetstream.Storage, log *slog.Logger) (sessions.Live, error) {
+	connect := func() (*jetstream.Conn, error) { return jetstream.ConnectExternal(externalConfig(c, log)) }
+	switch {
+	case n.embedded == nil:
+	case c.NATS.Listen == wordOff:
+		return nil, nil //nolint:nilnil // a node that is alone has none
+	default:
+		connect = n.embedded.Connect
+	}
+	live, err := jetstream.OpenLive(connect, n.embedded, storageConfig(c, log), storage.Stats())
+	if err != nil {
+		return nil, fmt.Errorf("live plane: %w", err)
+	}
+	n.onStop(func(context.Context) error { live.Close(); return nil })
+	return live, nil
 }
 
 // connectOutside connects to NATS servers that are not ours, and makes sure that they do. What they allow bounds the
@@ -267,6 +291,7 @@ func brokerConfig(c Config) actors.Config {
 	s.QueueQoS0 = c.Sessions.QueueQoS0
 	s.SendWindow = c.Sessions.SendWindow
 	s.ReceiveMaximum = uint16(c.Limits.ReceiveMaximum)
+	s.RequestTimeout = c.Requests.Timeout
 	s.TopicAliasMaximum = uint16(c.Limits.TopicAliasMaximum)
 	s.MaxPacketSize = uint32(c.Limits.MaxPacket)
 	s.MaxKeepAlive = c.Limits.MaxKeepAlive
