@@ -30,6 +30,8 @@ type Storage struct {
 	Presence sessions.PresenceStore
 	// Live is the live plane, nil for a node that is alone on it.
 	Live sessions.Live
+	// Delayed is needed unless Config.Sessions.MaxDelay is 0.
+	Delayed sessions.Delayed
 }
 
 const (
@@ -63,10 +65,13 @@ type Broker struct {
 	resting   *resting
 	shares    *shares
 	live      *live
+	delayed   *delayed // nil where messages are not delayed
 	catchUp   *catchUp
 	recovered recovered
 	events    *events
 	presence  *presence
+	// replays is how many there are.
+	replays atomic.Int64
 
 	listeners   listeners
 	webSockets  *http.Server // nil when there are none
@@ -105,6 +110,10 @@ func Start(ctx context.Context, cfg Config, storage Storage, log *slog.Logger) (
 
 // start is Start with listeners, which it owns.
 func start(ctx context.Context, cfg Config, storage Storage, log *slog.Logger, open listeners) (*Broker, error) {
+	if cfg.Sessions.MaxDelay > 0 && storage.Delayed == nil {
+		open.close()
+		return nil, errors.New("messages may be delayed, and there is nowhere to keep them")
+	}
 	b := &Broker{
 		cfg: cfg, storage: storage, log: log, workers: newWorkers(),
 		listeners: open,
@@ -125,6 +134,9 @@ func start(ctx context.Context, cfg Config, storage Storage, log *slog.Logger, o
 	b.resting = newResting()
 	b.running, b.cancel = context.WithCancel(context.Background())
 	b.retainer = newRetainer(storage.Retained, storage.Log, b.fitsRetained, b.runningTask, &b.stats, log)
+	if cfg.Sessions.MaxDelay > 0 {
+		b.delayed = newDelayed(b)
+	}
 	b.connections.open = map[*connection]struct{}{}
 	found, err := b.readStorage(ctx)
 	if err != nil {
@@ -158,6 +170,10 @@ func start(ctx context.Context, cfg Config, storage Storage, log *slog.Logger, o
 	b.task(func() { b.events.run(b.running.Done()) })
 	if b.presence.kept() {
 		b.task(b.keepPresence)
+	}
+	if b.delayed != nil {
+		b.task(b.delayed.follow)
+		b.task(b.delayed.run)
 	}
 	b.task(b.reportDrops)
 	b.task(func() { b.live.keep(b.running) })

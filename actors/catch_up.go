@@ -53,8 +53,9 @@ type catchUp struct {
 	// perStep, windowBytes and heldBytes are catchUpStep, catchUpWindow and catchUpHeld; a test says less.
 	perStep, windowBytes, heldBytes int
 	clock                           func() time.Time
-	// behind is how many sessions are further behind than the ring reaches, behindLittle how many are less.
-	behind, behindLittle atomic.Int64
+	// behind is how many sessions are further behind than the ring reaches, behindLittle how many are less, following how many
+	// wait that follow the log.
+	behind, behindLittle, following atomic.Int64
 
 	// mu guards orders.
 	mu     sync.Mutex
@@ -85,8 +86,10 @@ type catchUp struct {
 	// now is when the present step began.
 	now      time.Time
 	lastHead uint64
-	matches  []*laggard       // reused
-	near     []sessions.Entry // reused
+	// head is the end of the log at the beginning of the present step.
+	head    uint64
+	matches []*laggard       // reused
+	near    []sessions.Entry // reused
 }
 
 // laggard is a session that catches up, as long as its filters are the same. Owned by the goroutine of catchUp once it was
@@ -94,6 +97,8 @@ type catchUp struct {
 type laggard struct {
 	filters []string
 	answer  func(*caughtUp)
+	// follows: it waits at the end of the log until there is something for it. It never joins the live feed.
+	follows bool
 
 	known, waits bool
 	token        uint64
@@ -144,6 +149,7 @@ func newCatchUp(router *router, source sessions.Log, crowded func() bool, log *s
 		perStep: catchUpStep, windowBytes: catchUpWindow, heldBytes: catchUpHeld, clock: time.Now,
 	}
 	c.startAt(0)
+	router.advanced = c.advanced
 	return c
 }
 
@@ -159,6 +165,17 @@ func (c *catchUp) order(o catchUpOrder) {
 	c.mu.Lock()
 	c.orders = append(c.orders, o)
 	c.mu.Unlock()
+	c.wake()
+}
+
+// advanced wakes those who wait at the end of the log. Called by the router.
+func (c *catchUp) advanced() {
+	if c.following.Load() > 0 {
+		c.wake()
+	}
+}
+
+func (c *catchUp) wake() {
 	select {
 	case c.wakeUp <- struct{}{}:
 	default:
@@ -177,7 +194,7 @@ func (c *catchUp) run(ctx context.Context) {
 		switch {
 		case len(c.done) > 0:
 			timer.Reset(c.handBefore.Sub(c.now))
-		case len(c.waiting) > 0:
+		case c.waits():
 			timer.Reset(c.notBefore.Sub(c.now))
 		default:
 			timer.Reset(catchUpIdle)
@@ -185,7 +202,7 @@ func (c *catchUp) run(ctx context.Context) {
 		select {
 		case <-c.wakeUp:
 		case <-timer.C:
-			if len(c.done)+len(c.waiting) == 0 {
+			if len(c.done) == 0 && !c.waits() {
 				c.letGo()
 				c.await(ctx)
 			}
@@ -198,6 +215,8 @@ func (c *catchUp) run(ctx context.Context) {
 func (c *catchUp) step(ctx context.Context) bool {
 	c.obey()
 	c.now = c.clock()
+	_, head := c.router.reach()
+	c.head = head.Sequence
 	if len(c.done) > 0 {
 		return c.handOver()
 	}
@@ -239,6 +258,14 @@ func (c *catchUp) await(ctx context.Context) {
 	}
 }
 
+// idle reports whether somebody who follows the log has seen all of it.
+func (c *catchUp) idle(l *laggard) bool { return l.follows && l.at >= c.head }
+
+// waits reports whether there is something to be done for those who wait.
+func (c *catchUp) waits() bool {
+	return slices.ContainsFunc(c.waiting, func(l *laggard) bool { return !c.idle(l) })
+}
+
 // letGo gives the window and the reader up.
 func (c *catchUp) letGo() {
 	c.closeReader()
@@ -278,7 +305,7 @@ func (c *catchUp) obey() {
 			}
 		}
 		if !l.waits {
-			l.waits = true
+			c.wait(l, true)
 			c.waiting = append(c.waiting, l)
 		}
 		c.held -= l.bytes
@@ -288,10 +315,23 @@ func (c *catchUp) obey() {
 	}
 }
 
+// wait notes whether a session waits.
+func (c *catchUp) wait(l *laggard, waits bool) {
+	l.waits = waits
+	if !l.follows {
+		return
+	}
+	n := int64(1)
+	if !waits {
+		n = -1
+	}
+	c.following.Add(n)
+}
+
 // drop forgets a session.
 func (c *catchUp) drop(l *laggard) {
 	if l.waits {
-		l.waits = false
+		c.wait(l, false)
 		c.held -= l.bytes
 		l.portion = portion{}
 		l.answer(&caughtUp{laggard: l, fetched: sessions.Fetched{Token: l.token}})
@@ -327,7 +367,7 @@ func (c *catchUp) stepNear() bool {
 func (c *catchUp) lowest(from, below uint64) (at uint64, found bool) {
 	at = below
 	for _, l := range c.waiting {
-		if l.at >= from && l.at < at {
+		if l.at >= from && l.at < at && !c.idle(l) {
 			at, found = l.at, true
 		}
 	}
@@ -474,13 +514,15 @@ func (c *catchUp) advance(l *laggard, upTo, head sessions.Position) bool {
 		l.upTo = upTo
 	}
 	switch atEnd := upTo.Sequence >= head.Sequence; {
+	case atEnd && l.follows && len(l.entries) == 0:
+		return false
 	case atEnd:
 	case l.counts != nil:
 		return false
 	case !l.full && (len(l.entries) == 0 || c.now.Sub(l.since) < handOverAfter):
 		return false
 	}
-	l.waits = false
+	c.wait(l, false)
 	c.done = append(c.done, &caughtUp{laggard: l, counted: l.counts != nil, held: l.bytes, fetched: sessions.Fetched{
 		Token: l.token, Entries: l.entries, UpTo: l.upTo, Queued: l.counted, Head: head,
 	}})

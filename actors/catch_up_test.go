@@ -48,6 +48,8 @@ type runner struct {
 	// laggard is nil between uses, asked while it waits for an answer.
 	laggard *laggard
 	asked   bool
+	// follows: it is a replay.
+	follows bool
 	fetch   sessions.Fetch
 	counts  bool
 	token   uint64
@@ -100,7 +102,7 @@ func (p *pursuit) matches(r *runner, e sessions.Entry) bool {
 
 func (p *pursuit) ask(r *runner) {
 	if r.laggard == nil {
-		r.laggard = &laggard{filters: slices.Clone(r.filters), answer: func(m *caughtUp) {
+		r.laggard = &laggard{filters: slices.Clone(r.filters), follows: r.follows, answer: func(m *caughtUp) {
 			r.answer = m
 			delete(p.owed, m.laggard)
 		}}
@@ -112,7 +114,7 @@ func (p *pursuit) ask(r *runner) {
 		Token: r.token, After: sessions.Position{Sequence: r.at}, Max: rapid.IntRange(1, 12).Draw(p.t, "max"), Durable: true,
 	}
 	var counts func(sessions.Entry) bool
-	if r.counts = rapid.Bool().Draw(p.t, "counts"); r.counts {
+	if r.counts = !r.follows && rapid.Bool().Draw(p.t, "counts"); r.counts {
 		counts = func(e sessions.Entry) bool { return p.matches(r, e) }
 	}
 	p.fetch(r.laggard, r.fetch, counts)
@@ -123,7 +125,7 @@ func (p *pursuit) leave(r *runner) {
 	if r.laggard != nil {
 		p.forget(r.laggard)
 	}
-	r.laggard, r.answer, r.asked = nil, nil, false
+	r.laggard, r.answer, r.asked, r.follows = nil, nil, false, rapid.Bool().Draw(p.t, "follows")
 	r.filters = rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"a", "b", "c/#", "c/+", "#", "+", "z"}), 1, 3, rapid.ID[string]).Draw(p.t, "filters")
 }
 
@@ -138,6 +140,9 @@ func (p *pursuit) take(r *runner) {
 	upTo := max(in.UpTo.Sequence, r.at)
 	if in.Err != nil || in.Live {
 		p.t.Fatalf("answer %+v", in)
+	}
+	if r.follows && len(in.Entries) == 0 {
+		p.t.Fatalf("a replay was answered with nothing")
 	}
 	if len(in.Entries) > r.fetch.Max {
 		p.t.Fatalf("%d entries, %d were asked for", len(in.Entries), r.fetch.Max)
@@ -175,12 +180,18 @@ func (p *pursuit) take(r *runner) {
 }
 
 func (p *pursuit) check() {
-	held := 0
+	held, following := 0, 0
 	for _, l := range p.waiting {
 		if !l.waits {
 			p.t.Fatal("a session waits that does not")
 		}
+		if l.follows {
+			following++
+		}
 		held += l.bytes
+	}
+	if n := p.following.Load(); n != int64(following) {
+		p.t.Fatalf("%d replays wait, %d are counted", following, n)
 	}
 	for _, m := range p.done {
 		held += m.held
@@ -248,6 +259,14 @@ func TestSharedReadBringsEachSessionItsMessages(t *testing.T) {
 				p.step(ctx)
 				p.check()
 				p.take(r)
+				if r.asked && r.laggard.waits && p.idle(r.laggard) {
+					r.at = p.router.Head().Sequence
+					for _, e := range p.storage.Entries() {
+						if e.Sequence > r.fetch.After.Sequence && p.matches(r, e) {
+							t.Fatalf("a replay waits at the end of the log, and has not got %d", e.Sequence)
+						}
+					}
+				}
 				if n > 100_000 {
 					t.Fatalf("a session does not get beyond %d of %d", r.at, p.router.Head().Sequence)
 				}

@@ -50,6 +50,8 @@ type Config struct {
 	MaxRetained int
 	// MaxShares bounds the shared subscriptions, each a pair of share name and topic filter; 0: clients may have none.
 	MaxShares int
+	// MaxReplays bounds the replays of all clients together.
+	MaxReplays int
 }
 
 // DefaultConfig listens on the loopback address.
@@ -72,6 +74,7 @@ func DefaultConfig(boot string) Config {
 		ParkRate:        50,
 		MaxRetained:     1_000_000,
 		MaxShares:       1000,
+		MaxReplays:      100,
 	}
 }
 
@@ -96,6 +99,7 @@ func (c *Config) Validate() error {
 		{"ring bytes", c.RingBytes},
 		{"park rate", c.ParkRate},
 		{"maximum of retained messages", c.MaxRetained},
+		{"maximum of replays", c.MaxReplays},
 	} {
 		if bound.value <= 0 {
 			return fmt.Errorf("%s %d is not positive", bound.name, bound.value)

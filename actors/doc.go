@@ -32,6 +32,8 @@
 //	parking            Start             Shutdown (ctx)           rate limit, storage      durable queues of offline sessions
 //	checkpoint         Start             Shutdown (ctx)           its ticker, storage      checkpoints of this and earlier boots
 //	settling           Start             all settled, Shutdown    its ticker               sessions of boots that died
+//	delayed: following Start             Shutdown (ctx)           the store                -
+//	delayed: due       Start             Shutdown (ctx)           its timer, storage       what is due, and in the log already
 //	share              its first         its last subscriber,     its queue, wake, ticks   what its queue has given it
 //	                   subscriber        Shutdown (ctx)
 //	drop report        Start             Shutdown (ctx)           its ticker               -
@@ -50,10 +52,12 @@
 //	backlog of a live session       256 messages or 256 KiB: dropped from memory, it catches up from the log
 //	end of the log in memory        64 MiB: the oldest go; who is behind reads the log or its durable queue
 //	what was read for those behind  32 MiB: the oldest go, and are read again for whom they are missing
+//	what replays have read          256 messages or 64 KiB each: they read on when that is sent; replay.max_active of them
 //	portions of those behind        256 messages or 64 KiB each: the session comes again; 64 MiB together: one message each
 //	messages a share has taken      256 or 4 MiB: nothing is taken while they wait for room
 //	those for some members only     64 or 4 MiB: others are handed what is behind them up to there
 //	queues of shares to be made     16 are made, looked through or removed at a time: the others wait for their turn
+//	delayed messages                bounded by their store; those that are due 256 or 8 MiB at a time: the others wait
 //	sessions that rest in memory    32,768: those that rested longest are read from storage when they are wanted
 //	sessions waiting to be parked   sessions.max_parked_consumers: the one parked first goes without queue
 //	actors that wait for a worker   as many as there are actors

@@ -95,6 +95,12 @@ type retrySubscribe struct {
 	shareErrs []error
 }
 
+// replaysFound: where the replays of a SUBSCRIBE begin. finder → session.
+type replaysFound struct {
+	effect sessions.FindReplays
+	found  []sessions.ReplayFound
+}
+
 // sharesJoined: the session is a subscriber of the shared subscriptions of a SUBSCRIBE, or cannot be. share → session.
 type sharesJoined struct {
 	effect sessions.Subscribe

@@ -55,6 +55,11 @@ func (b *Broker) readStorage(ctx context.Context) (found, error) {
 	}
 	b.recovered.checkpoints, b.recovered.started = map[string]*sessions.Checkpoint{}, time.Now()
 	b.recovered.ids.Store(&map[string][]string{})
+	if b.delayed != nil {
+		if err := b.delayed.read(ctx, b.identity); err != nil {
+			return f, err
+		}
+	}
 	from, replaced := last.Sequence, false
 	for i := range f.checkpoints {
 		c := &f.checkpoints[i]
@@ -106,12 +111,20 @@ func (b *Broker) rescan(e sessions.Entry, removed map[string]time.Time) {
 	if e.Message == nil {
 		return
 	}
-	if incarnation := sessions.IncarnationOf(e.ID); incarnation != "" {
-		ids := *b.recovered.ids.Load()
-		ids[incarnation] = append(ids[incarnation], e.ID)
+	b.identity(e.ID)
+	if b.delayed != nil && e.ID != "" {
+		b.delayed.found(e.ID)
 	}
 	if e.Message.Retain && !removed[e.Message.Topic].After(e.Time) && !b.router.overtaken(e) {
 		b.router.retain(e)
+	}
+}
+
+// identity notes that a message is stored under an identity, which a session may have given it.
+func (b *Broker) identity(id string) {
+	if incarnation := sessions.IncarnationOf(id); incarnation != "" {
+		ids := *b.recovered.ids.Load()
+		ids[incarnation] = append(ids[incarnation], id)
 	}
 }
 
@@ -256,17 +269,23 @@ func (b *Broker) loadSession(ctx context.Context, clientID string, scanFrom uint
 	return s, err
 }
 
-// scanIDs finds the identities of an incarnation in the log.
+// scanIDs finds the identities of an incarnation among the delayed messages and in the log.
 func (b *Broker) scanIDs(ctx context.Context, after uint64, incarnation string) (ids []string, err error) {
+	note := func(id string) {
+		if sessions.IncarnationOf(id) == incarnation {
+			ids = append(ids, id)
+		}
+	}
+	if b.delayed != nil { // first: from there they go into the log
+		if err := b.storage.Delayed.Each(ctx, func(e sessions.DelayedEntry) { note(e.ID) }); err != nil {
+			return nil, err
+		}
+	}
 	last, err := b.storage.Log.Last(ctx)
 	if err != nil {
 		return nil, err
 	}
-	err = b.storage.Log.Scan(ctx, after, last.Sequence, func(e sessions.Entry) {
-		if sessions.IncarnationOf(e.ID) == incarnation {
-			ids = append(ids, e.ID)
-		}
-	})
+	err = b.storage.Log.Scan(ctx, after, last.Sequence, func(e sessions.Entry) { note(e.ID) })
 	return ids, err
 }
 
@@ -324,5 +343,10 @@ func (b *Broker) saveCheckpoint(ctx context.Context, released bool) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	c := sessions.Checkpoint{Boot: b.cfg.Sessions.Boot, Time: time.Now().UTC(), Position: b.router.complete(), Released: released}
+	if b.delayed != nil {
+		if upTo := b.delayed.cursor.complete(c.Position.Sequence); upTo < c.Position.Sequence {
+			c.Position = sessions.Position{Sequence: upTo}
+		}
+	}
 	return b.storage.Store.SaveCheckpoint(ctx, c)
 }

@@ -22,6 +22,8 @@ type router struct {
 	replaced func()
 	// queuesQoS0: messages at QoS 0 wait in the log for those who are behind. Else they are for those who are there.
 	queuesQoS0 bool
+	// advanced is called when the log was handed out further. Set before the first deliver, and it must not block.
+	advanced func()
 	// handed is the sequence up to which everything was handed out and is in the mailboxes.
 	handed atomic.Uint64
 
@@ -125,6 +127,9 @@ func (r *router) deliver(batch []sessions.Entry) {
 	r.handed.Store(r.head.Sequence)
 	r.stats.logLag.Store(int64(now.Sub(r.head.Time)))
 	r.wakeWaiters()
+	if r.advanced != nil {
+		r.advanced()
+	}
 }
 
 // handOverTogether hands the same entries to all sessions that one filter matches, if all are of one topic and for live

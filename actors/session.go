@@ -61,6 +61,9 @@ type sessionActor struct {
 	// walk is where the session reads retained messages that a SUBSCRIBE still has to bring, nil for nowhere.
 	walk *retainedWalk
 
+	// replays are the replays that it has, by their filters, in the shared read of the log.
+	replays map[string]*laggard
+
 	// queued is how many entries waited, at most, when those in the ring were last counted, up to queuedHead.
 	queued, queuedHead uint64
 
@@ -82,7 +85,7 @@ type sessionActor struct {
 	journaling []journaling
 	unflushed  int
 	congested  bool
-	timers     [sessions.TimerFetchRetry + 1]timerSlot
+	timers     [sessions.TimerReplay + 1]timerSlot
 	alarm      *alarm
 
 	results resultQueue
@@ -217,6 +220,8 @@ func (a *sessionActor) handle(message any) {
 		a.onQueueFetched(m)
 	case *caughtUp:
 		a.onCaughtUp(m)
+	case *replaysFound:
+		a.onReplaysFound(m)
 	case *sharesJoined:
 		a.onSharesJoined(m)
 	case *liveEffective:

@@ -67,6 +67,12 @@ func (a *sessionActor) perform(effect sessions.Effect) {
 	case sessions.GiveBack:
 		a.flushSettles() // before: a message is not settled by who does not have it any more
 		a.broker.shares.giveBack(e.Share, e.Entries, a.member, e.Why)
+	case sessions.FindReplays:
+		a.findReplays(e)
+	case sessions.ReadReplay:
+		a.readReplay(e)
+	case sessions.EndReplay:
+		a.endReplay(e.Filter)
 	case sessions.Join:
 		at := a.broker.router.join(a.member, e.Durable)
 		a.soon = append(a.soon, sessions.Fetched{Token: e.Token, UpTo: at, Live: true})
@@ -151,6 +157,10 @@ func (a *sessionActor) persist(e sessions.Persist) {
 	if e.ID != "" {
 		a.holds = append(a.holds, hold{e.Token, a.broker.storage.Log.LastAppended()})
 		a.updateHold()
+	}
+	if e.Delay > 0 {
+		a.broker.storage.Delayed.Put(e.Message, e.Delay, e.ID, publishSink{a}, e.Token)
+		return
 	}
 	a.broker.storage.Log.Append(e.Message, e.ID, publishSink{a}, e.Token)
 }

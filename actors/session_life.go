@@ -96,6 +96,7 @@ func (a *sessionActor) letGo() {
 	a.gone = true
 	a.alarm.ref.Store(nil)
 	a.broker.shares.detachAll(a.member)
+	a.endReplays()
 	a.giveQueueBack()
 	a.setBehind(notBehind)
 	a.releaseCredits()

@@ -98,6 +98,7 @@ func (l *logBuffer) String() string {
 func brokerStorage(s *sessionstest.Storage) Storage {
 	return Storage{
 		Log: s.Log(), Store: s.Store(), Queues: s.Queues(), Retained: s.Retained(), Shared: s.Shared(), Events: s.Events(), Live: s.Live(),
+		Delayed: s.Delayed(),
 	}
 }
 

@@ -36,3 +36,6 @@ const maxClockDifference = time.Second
 
 // at is what the server has at a time of ours.
 func (c *logClock) at(ours time.Time) time.Time { return ours.Add(time.Duration(c.ahead.Load())) }
+
+// ours is at reversed.
+func (c *logClock) ours(at time.Time) time.Time { return at.Add(-time.Duration(c.ahead.Load())) }

@@ -24,6 +24,8 @@ type Names struct {
 	SessionBucket, RetainedBucket, PresenceBucket string
 	// QueuePrefix begins the name of each session's durable consumer, GroupPrefix that of each shared subscription's.
 	QueuePrefix, GroupPrefix string
+	// DelayedStream holds delayed messages, under DelayedSubjects as the first token.
+	DelayedStream, DelayedSubjects string
 }
 
 // Config is what the storage is made with. Immutable after Validate.
@@ -34,6 +36,9 @@ type Config struct {
 	// MaxAge and MaxBytes bound the log; the oldest messages go first.
 	MaxAge   time.Duration
 	MaxBytes int64
+	// MaxDelayed and MaxDelayedBytes bound the delayed messages; 0 messages: there is no stream for them.
+	MaxDelayed      int
+	MaxDelayedBytes int64
 	// Durability is what an answered write survives. Fsync needs a server that has it too.
 	Durability Durability
 	// Replicas is how many servers of a cluster keep each stream that is made; 0: three where the cluster has them, else one.
@@ -75,19 +80,22 @@ func DefaultConfig() Config {
 			JournalStream: "MQTT_JOURNAL", JournalSubjects: "mqtt_journal", CheckpointSubjects: "mqtt_checkpoint",
 			SessionBucket: "mqtt_sessions", RetainedBucket: "mqtt_retained", PresenceBucket: "mqtt_presence",
 			QueuePrefix: "dunlin-s-", GroupPrefix: "dunlin-g-",
+			DelayedStream: "MQTT_DELAYED", DelayedSubjects: "mqtt_delayed",
 		},
-		Mapping:      MappingDefault,
-		MaxAge:       7 * 24 * time.Hour,
-		MaxBytes:     10 << 30,
-		Durability:   Process,
-		Presence:     PresenceConfig{OfflineTTL: 7 * 24 * time.Hour},
-		TombstoneTTL: time.Hour,
-		Window:       640,
-		WindowBytes:  32 << 20,
-		AckTimeout:   5 * time.Second,
-		Heartbeat:    time.Second,
-		RenewWithin:  sessions.RenewWithin,
-		Logger:       slog.New(slog.DiscardHandler),
+		Mapping:         MappingDefault,
+		MaxAge:          7 * 24 * time.Hour,
+		MaxBytes:        10 << 30,
+		MaxDelayed:      100_000,
+		MaxDelayedBytes: 256 << 20,
+		Durability:      Process,
+		Presence:        PresenceConfig{OfflineTTL: 7 * 24 * time.Hour},
+		TombstoneTTL:    time.Hour,
+		Window:          640,
+		WindowBytes:     32 << 20,
+		AckTimeout:      5 * time.Second,
+		Heartbeat:       time.Second,
+		RenewWithin:     sessions.RenewWithin,
+		Logger:          slog.New(slog.DiscardHandler),
 	}
 }
 
@@ -113,6 +121,8 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("domain %q is not made of A-Z a-z 0-9 _ -", c.Domain)
 	case c.Presence.OfflineTTL < time.Second:
 		return fmt.Errorf("offline TTL %v is less than 1s", c.Presence.OfflineTTL)
+	case c.MaxDelayed < 0 || c.MaxDelayed > 0 && c.MaxDelayedBytes < 1<<20:
+		return fmt.Errorf("max delayed messages %d is negative, or their bytes %d are less than 1 MiB", c.MaxDelayed, c.MaxDelayedBytes)
 	case c.TombstoneTTL < time.Second:
 		return fmt.Errorf("tombstone TTL %v is less than 1s", c.TombstoneTTL)
 	case c.Window < 1 || c.WindowBytes < 1:

@@ -47,3 +47,9 @@ func TestSharedContract(t *testing.T) {
 		test(t, jetstreamtest.SharedStorage{Log: s.Log(), Queues: s.Shared(), RenewWithin: c.RenewWithin})
 	})
 }
+
+func TestDelayedContract(t *testing.T) {
+	inBothDurabilities(t, func(t *testing.T, open func(testing.TB) *jetstream.Storage) {
+		jetstreamtest.DelayedContract(t, func(t testing.TB) sessions.Delayed { return open(t).Delayed() })
+	})
+}

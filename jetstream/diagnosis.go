@@ -237,7 +237,7 @@ func (d *diagnosis) stream(ctx context.Context, want natsjs.StreamConfig) {
 			return
 		}
 		if most := d.limits.StoreMaxStreamBytes; most > 0 && want.MaxBytes > most {
-			d.failure(subject, fmt.Sprintf("it may be %s large, the account allows %s", bytesText(want.MaxBytes), bytesText(most)), "set storage.max_bytes to less")
+			d.failure(subject, fmt.Sprintf("it may be %s large, the account allows %s", bytesText(want.MaxBytes), bytesText(most)), "set "+bytesSetting(&want)+" to less")
 			return
 		}
 		d.fine(subject, "it is not there yet; the broker makes it")

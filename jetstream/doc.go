@@ -13,6 +13,7 @@
 //	                                                                     any NATS
 //	mqtt_presence    KV bucket, if enabled   $KV.mqtt_presence.<id>      PresenceStore.Put       PresenceStore.Each, any NATS
 //	-                core NATS               dunlin.event.<kind>         Events.Publish          any NATS
+//	MQTT_DELAYED     stream, limits          mqtt_delayed.<seconds>.>    Delayed.Put, any NATS   Delayed.Follow, Delayed.Load
 //
 // A stream, bucket or consumer without our metadata belongs to somebody else: it is used if it has the shape we need, and
 // never updated or deleted.

@@ -101,6 +101,18 @@ func (l *Log) First(ctx context.Context) (uint64, error) {
 	return max(info.State.FirstSeq, 1), nil
 }
 
+// Before implements sessions.Log.
+func (l *Log) Before(ctx context.Context, t time.Time) (sessions.Position, error) {
+	m, err := l.reader.get(ctx, getRequest{StartTime: &t, NextFor: ">"})
+	if errors.Is(err, sessions.ErrNotFound) {
+		return l.Last(ctx)
+	}
+	if err != nil {
+		return sessions.Position{}, err
+	}
+	return sessions.Position{Sequence: m.sequence - 1}, nil
+}
+
 func (l *Log) info(ctx context.Context) (*natsjs.StreamInfo, error) {
 	asked := time.Now()
 	stream, err := l.js.Stream(ctx, l.config.Names.Stream)

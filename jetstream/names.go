@@ -22,7 +22,7 @@ func validName(token string) bool { return token != "" && strings.Trim(token, to
 
 // Validate reports the first name that cannot be, or two subject spaces that overlap.
 func (n *Names) Validate() error {
-	for _, name := range []string{n.Stream, n.JournalStream, n.JournalSubjects, n.CheckpointSubjects, n.SessionBucket, n.RetainedBucket, n.PresenceBucket, n.QueuePrefix, n.GroupPrefix} {
+	for _, name := range []string{n.Stream, n.JournalStream, n.JournalSubjects, n.CheckpointSubjects, n.SessionBucket, n.RetainedBucket, n.PresenceBucket, n.QueuePrefix, n.GroupPrefix, n.DelayedStream, n.DelayedSubjects} {
 		if !validName(name) {
 			return fmt.Errorf("name %q is not made of A-Z a-z 0-9 _ -", name)
 		}
@@ -56,6 +56,7 @@ func (n *Names) spaces() []subjectSpace {
 		{"live messages", n.LiveSubjects},
 		{"journals", n.JournalSubjects},
 		{"checkpoints", n.CheckpointSubjects},
+		{"delayed messages", n.DelayedSubjects},
 		{"events and control", controlSubjects},
 	}
 }

@@ -65,6 +65,13 @@ func (c *Config) Permissions() []Permission {
 		publish(api+"STREAM.MSG.GET."+want.Name, "reading a message from the leader")
 		publish(api+"DIRECT.GET."+want.Name, "reading messages")
 	}
+	if c.MaxDelayed > 0 {
+		publish(n.DelayedSubjects+".*.>", "delayed messages")
+		publish(api+"STREAM.MSG.DELETE."+n.DelayedStream, "removing delayed messages")
+		for _, operation := range []string{"CREATE", "DELETE", "MSG.NEXT"} {
+			publish(api+"CONSUMER."+operation+"."+n.DelayedStream+".>", "reading when delayed messages are due")
+		}
+	}
 	publish(api+"STREAM.NAMES", "naming a stream that is in the way")
 	for _, operation := range []string{"CREATE", "INFO", "DELETE", "RESET", "MSG.NEXT"} {
 		publish(api+"CONSUMER."+operation+"."+n.Stream+".>", "queues of sessions, and reading the log")

@@ -14,6 +14,7 @@ type Storage struct {
 	queues   *Queues
 	shared   *SharedQueues
 	retained *RetainedStore
+	delayed  *Delayed
 	stats    *Stats
 	presence *PresenceStore // nil when it is not kept
 	// messages writes to the log, state to everything else.
@@ -74,6 +75,7 @@ func Open(ctx context.Context, nc *nats.Conn, c Config) (*Storage, error) {
 		queues:   &Queues{config: &c, js: js, log: log},
 		shared:   &SharedQueues{config: &c, js: js, log: log},
 		retained: &RetainedStore{config: &c, nc: nc, js: js, publisher: state, reader: reader(bucketStream(c.Names.RetainedBucket)), stats: stats},
+		delayed:  &Delayed{config: &c, js: js, publisher: state, reader: reader(c.Names.DelayedStream), clock: &log.clock, stats: stats},
 		stats:    stats,
 		messages: log.publisher,
 		state:    state,
@@ -98,6 +100,9 @@ func (s *Storage) Retained() *RetainedStore { return s.retained }
 
 // Presence keeps the presence of clients, nil when it is not kept.
 func (s *Storage) Presence() *PresenceStore { return s.presence }
+
+// Delayed keeps delayed messages; there are none without Config.MaxDelayed.
+func (s *Storage) Delayed() *Delayed { return s.delayed }
 
 // Stats count what storage passed over.
 func (s *Storage) Stats() *Stats { return s.stats }

@@ -42,12 +42,21 @@ func (c *subjectCache) subject(topic string) (string, error) {
 
 // newSubject is the subject of a topic that is not remembered.
 func (c *subjectCache) newSubject(topic string) (*cachedSubject, error) {
-	subject, ok := c.mapping.Subject(topic)
-	switch {
-	case !ok:
-		return nil, fmt.Errorf("%w %s", ErrTopicUnmapped, c.mapping)
-	case len(subject) > MaxSubject:
-		return nil, fmt.Errorf("%w: %d bytes", ErrTopicTooLong, len(subject))
+	subject, err := c.mapping.stored(topic)
+	if err != nil {
+		return nil, err
 	}
 	return &cachedSubject{topic: strings.Clone(topic), subject: c.prefix + subject}, nil // the topic may lie in a larger buffer
+}
+
+// stored is Subject for a topic that is to be stored. The error is ErrTopicTooLong or ErrTopicUnmapped.
+func (m Mapping) stored(topic string) (string, error) {
+	subject, ok := m.Subject(topic)
+	switch {
+	case !ok:
+		return "", fmt.Errorf("%w %s", ErrTopicUnmapped, m)
+	case len(subject) > MaxSubject:
+		return "", fmt.Errorf("%w: %d bytes", ErrTopicTooLong, len(subject))
+	}
+	return subject, nil
 }

@@ -31,6 +31,7 @@ const (
 	kindPresence = "presence"
 	kindQueue    = "queue"
 	kindShared   = "shared"
+	kindDelayed  = "delayed"
 )
 
 // metadata is that of an asset of ours; of is whose it is, a client identifier or a shared subscription.
@@ -140,6 +141,9 @@ func topology(c *Config) []natsjs.StreamConfig {
 		presence.SubjectDeleteMarkerTTL = c.TombstoneTTL // tells watchers of the bucket what its time took
 		needed = append(needed, presence)
 	}
+	if c.MaxDelayed > 0 {
+		needed = append(needed, delayedStream(c, base))
+	}
 	return needed
 }
 
@@ -200,6 +204,14 @@ func createStream(ctx context.Context, js natsjs.JetStream, c *Config, want nats
 	return nil
 }
 
+// bytesSetting is the setting that bounds a stream.
+func bytesSetting(want *natsjs.StreamConfig) string {
+	if want.Metadata[metadataKind] == kindDelayed {
+		return "delayed.max_bytes"
+	}
+	return "storage.max_bytes"
+}
+
 // createAdvice says what to do about a stream that cannot be made.
 func createAdvice(ctx context.Context, js natsjs.JetStream, code natsjs.ErrorCode, want *natsjs.StreamConfig) string {
 	switch code {
@@ -212,7 +224,7 @@ func createAdvice(ctx context.Context, js natsjs.JetStream, code natsjs.ErrorCod
 	case codeStreamLimit:
 		return ": give the account more streams (max_streams)"
 	case codeInsufficientResources, codeStorageExceeded, codeStreamBytesLimit:
-		return fmt.Sprintf(": give the account more storage, or set storage.max_bytes to less than %d", want.MaxBytes)
+		return fmt.Sprintf(": give the account more storage, or set %s to less than %d", bytesSetting(want), want.MaxBytes)
 	case codeNoSuitablePeers, codeReplicasNotSupported:
 		return fmt.Sprintf(": the NATS cluster cannot keep it on %d servers: start them, or set storage.replicas to 1", want.Replicas)
 	default:
@@ -232,12 +244,12 @@ func errorCode(err error) natsjs.ErrorCode {
 // updateLimits sets the limits that the configuration names on a stream of ours, lets it take batches if we need them, and
 // changes nothing else.
 func updateLimits(ctx context.Context, js natsjs.JetStream, have, want natsjs.StreamConfig) error {
-	if have.MaxAge == want.MaxAge && have.MaxBytes == want.MaxBytes && have.Duplicates == want.Duplicates &&
+	if have.MaxAge == want.MaxAge && have.MaxBytes == want.MaxBytes && have.MaxMsgs == want.MaxMsgs && have.Duplicates == want.Duplicates &&
 		have.Replicas == want.Replicas && have.SubjectDeleteMarkerTTL == want.SubjectDeleteMarkerTTL &&
 		(have.AllowAtomicPublish || !want.AllowAtomicPublish) && (have.AllowBatchPublish || !want.AllowBatchPublish) {
 		return nil
 	}
-	have.MaxAge, have.MaxBytes, have.Duplicates = want.MaxAge, want.MaxBytes, want.Duplicates
+	have.MaxAge, have.MaxBytes, have.MaxMsgs, have.Duplicates = want.MaxAge, want.MaxBytes, want.MaxMsgs, want.Duplicates
 	have.SubjectDeleteMarkerTTL, have.Replicas = want.SubjectDeleteMarkerTTL, want.Replicas
 	have.AllowAtomicPublish = have.AllowAtomicPublish || want.AllowAtomicPublish
 	have.AllowBatchPublish = have.AllowBatchPublish || want.AllowBatchPublish
@@ -253,6 +265,10 @@ func checkShape(have, want natsjs.StreamConfig) error {
 	if want.Metadata[metadataKind] == kindLog {
 		consumers = maxConsumers
 	}
+	messages := want.MaxMsgs
+	if want.Metadata[metadataKind] == kindDelayed {
+		messages = have.MaxMsgs // a limit that is configured, or the owner's business
+	}
 	fields := []struct {
 		name       string
 		have, want any
@@ -262,7 +278,7 @@ func checkShape(have, want natsjs.StreamConfig) error {
 		{"storage", have.Storage, want.Storage},
 		{"discard", have.Discard, want.Discard},
 		{"max_consumers", min(have.MaxConsumers, consumers), consumers},
-		{"max_msgs", have.MaxMsgs, want.MaxMsgs},
+		{"max_msgs", have.MaxMsgs, messages},
 		{"max_msg_size", have.MaxMsgSize, want.MaxMsgSize},
 		{"max_msgs_per_subject", have.MaxMsgsPerSubject, want.MaxMsgsPerSubject},
 		{"discard_new_per_subject", have.DiscardNewPerSubject, want.DiscardNewPerSubject},

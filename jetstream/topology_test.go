@@ -28,6 +28,7 @@ func TestTopologyIsMadeOnceAndThenFound(t *testing.T) {
 	js := newJS(t, n.Conn)
 	for name, subject := range map[string]string{
 		"MQTT": "mqtt.>", "MQTT_JOURNAL": "mqtt_journal.>", "KV_mqtt_sessions": "$KV.mqtt_sessions.>", "KV_mqtt_retained": "$KV.mqtt_retained.>",
+		"MQTT_DELAYED": "mqtt_delayed.*.>",
 	} {
 		stream, err := js.Stream(ctx, name)
 		if err != nil {
@@ -83,7 +84,7 @@ func TestOurStreamsTakeBatchesWhenTheyAreNeeded(t *testing.T) {
 		if err := jetstream.EnsureTopology(ctx, n.Conn, c); err != nil {
 			t.Fatal(err)
 		}
-		for _, name := range []string{"MQTT", "MQTT_JOURNAL", "KV_mqtt_sessions", "KV_mqtt_retained"} {
+		for _, name := range []string{"MQTT", "MQTT_JOURNAL", "KV_mqtt_sessions", "KV_mqtt_retained", "MQTT_DELAYED"} {
 			stream, err := newJS(t, n.Conn).Stream(ctx, name)
 			if err != nil {
 				t.Fatal(err)

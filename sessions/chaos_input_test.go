@@ -114,7 +114,7 @@ func (c *chaos) connectPacket() *mqttcodec.Connect {
 }
 
 func (c *chaos) topic() string {
-	return rapid.SampledFrom([]string{"a", "a/b", "b", "$SYS/x", "too/long"}).Draw(c.t, "topic")
+	return rapid.SampledFrom([]string{"a", "a/b", "b", "$SYS/x", "too/long", "$delayed/5/a"}).Draw(c.t, "topic")
 }
 
 func (c *chaos) message() *Message {
@@ -131,8 +131,10 @@ func (c *chaos) message() *Message {
 }
 
 // entries are in order, of which the session may have seen some.
-func (c *chaos) entries() (list []Entry) {
-	seq := uint64(c.number(0, 20))
+func (c *chaos) entries() (list []Entry) { return c.entriesAfter(uint64(c.number(0, 20))) }
+
+// entriesAfter are some behind a sequence.
+func (c *chaos) entriesAfter(seq uint64) (list []Entry) {
 	for range c.number(0, 4) {
 		seq += uint64(c.number(1, 2))
 		e := Entry{Position: at(seq), Message: c.message()}
@@ -171,12 +173,12 @@ func (c *chaos) packetReceived() Input {
 		p := &mqttcodec.Subscribe{PacketID: id, SubscriptionIdentifier: uint32(c.number(0, 2))}
 		for range c.number(1, 3) {
 			p.Requests = append(p.Requests, request(rapid.SampledFrom([]string{
-				"a:1", "a:2:rap", "a/#:2", "#:1:nl", "b", "+/b:2:rh1", "$share/g/a:1", "a/#/b", "too/long:1",
+				"a:1", "a:2:rap", "a/#:2", "#:1:nl", "b", "+/b:2:rh1", "$share/g/a:1", "a/#/b", "too/long:1", "$replay/first/#:2", "$replay/1h/a:1:nl", "$replay/soon/a",
 			}).Draw(c.t, "filter")))
 		}
 		in.Packet = p
 	case 10:
-		in.Packet = &mqttcodec.Unsubscribe{PacketID: id, Filters: []string{"a", "#", "none"}[:c.number(1, 3)]}
+		in.Packet = &mqttcodec.Unsubscribe{PacketID: id, Filters: []string{"a", "#", "none", "$replay/first/#"}[c.number(0, 2):c.number(3, 4)]}
 	case 11:
 		p := &mqttcodec.Disconnect{Reason: rapid.SampledFrom([]mqttcodec.ReasonCode{0, mqttcodec.DisconnectWithWill}).Draw(c.t, "reason")}
 		if c.chance(3) {
@@ -222,6 +224,14 @@ func (c *chaos) answerTo(i int, right bool) Input {
 			in.Retained = append(in.Retained, part)
 		}
 		return in
+	case FindReplays:
+		in := ReplaysFound{Token: e.Token}
+		for range e.Starts {
+			in.Found = append(in.Found, ReplayFound{After: at(uint64(c.number(0, 20))), Err: err})
+		}
+		return in
+	case ReadReplay:
+		return ReplayRead{Token: e.Token, Filter: e.Filter, Entries: c.entriesAfter(e.After.Sequence), UpTo: at(e.After.Sequence + 10)}
 	case ReadRetained:
 		return RetainedRead{Token: e.Token, Filter: e.Filter, RetainedPart: c.retainedPart()}
 	case Join:

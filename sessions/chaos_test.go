@@ -119,7 +119,7 @@ func (c *chaos) perform(effects []Effect) {
 				c.t.Fatalf("a record of an absent session: %v", err)
 			}
 			c.owe(e)
-		case Persist, SaveJournal, Discard, Subscribe, ReadRetained, Join, Fetch, Leave, Load, RequestJournalTurn:
+		case Persist, SaveJournal, Discard, Subscribe, FindReplays, ReadReplay, ReadRetained, Join, Fetch, Leave, Load, RequestJournalTurn:
 			c.owe(e)
 		}
 	}

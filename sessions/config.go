@@ -50,6 +50,10 @@ type Config struct {
 	SharedSubscriptions bool
 	// MaxSubscriptions bounds the subscriptions of one session.
 	MaxSubscriptions int
+	// MaxDelay bounds how long a message may be delayed; 0: none may.
+	MaxDelay time.Duration
+	// ReplayRate is how many messages a replay brings a second at most; 0: clients may have no replays.
+	ReplayRate int
 	// BacklogMessages and BacklogBytes bound what a live session holds in memory beyond its send window.
 	BacklogMessages, BacklogBytes int
 	// RequestTimeout is how long an answer to a request may take.
@@ -76,6 +80,8 @@ func DefaultConfig(boot string) Config {
 		MaxPacketSize:       1 << 20,
 		MaxSubscriptions:    10_000,
 		SharedSubscriptions: true,
+		MaxDelay:            7 * 24 * time.Hour,
+		ReplayRate:          1000,
 		BacklogMessages:     256,
 		BacklogBytes:        256 << 10,
 		RequestTimeout:      time.Minute,
@@ -98,6 +104,10 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("send window %d is not between 1 and 1024", c.SendWindow)
 	case c.RequestTimeout <= 0:
 		return fmt.Errorf("request timeout %v is not positive", c.RequestTimeout)
+	case c.MaxDelay < 0 || c.MaxDelay > MaxDelay:
+		return fmt.Errorf("max delay %v is not between 0 and %v", c.MaxDelay, MaxDelay)
+	case c.ReplayRate < 0 || c.ReplayRate > 1_000_000:
+		return fmt.Errorf("replay rate %d is not between 0 and 1,000,000", c.ReplayRate)
 	case c.ReceiveMaximum < 1:
 		return fmt.Errorf("receive maximum is 0")
 	case c.MaxQueuedMessages < 0 || c.MaxSubscriptions < 1 || c.BacklogMessages < 1 || c.BacklogBytes < 1:

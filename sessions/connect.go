@@ -100,7 +100,7 @@ func (s *Session) connectRefusal(now time.Time, in Connect) error {
 		return &mqttcodec.ProtocolError{Reason: mqttcodec.NotAuthorized, Detail: "the session belongs to another principal"}
 	}
 	if w := in.Packet.Will; w != nil {
-		reason, _ := s.publishRefusal(&in.Identity, s.willMessage(now, w))
+		_, reason, _ := s.admitPublish(&in.Identity, s.willMessage(now, w))
 		if reason != mqttcodec.Success {
 			return &mqttcodec.ProtocolError{Reason: reason, Detail: "the client may not publish its will"}
 		}

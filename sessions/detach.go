@@ -98,6 +98,7 @@ func (s *Session) onShutdown(now time.Time, dst []Effect) []Effect {
 // detach takes leave of the connection: what belongs to it is forgotten, the session stays, or ends with it.
 func (s *Session) detach(now time.Time, how ending, dst []Effect) []Effect {
 	accepted := s.state == stateConnected
+	dst = s.endReplays(dst)
 	s.connectionState = connectionState{subscriptionWork: s.subscriptionWork.orphaned()}
 	s.detachedAt = now
 	s.becomeDetached()
@@ -245,6 +246,9 @@ func (s *Session) onTimer(now time.Time, in TimerFired, dst []Effect) []Effect {
 	case TimerFetchRetry:
 		s.fetch.failed, s.fetch.armed, s.fetch.smallRoom = false, false, true
 		return dst
+	case TimerReplay:
+		s.replayArmed = false
+		return dst
 	case timers:
 	}
 	return dst
@@ -262,15 +266,16 @@ func (s *Session) fireWill(now time.Time, dst []Effect) []Effect {
 	w := s.will
 	s.will = nil
 	m := s.willMessage(now, w)
-	if reason, drop := s.publishRefusal(&s.identity, m); reason != mqttcodec.Success {
+	delay, reason, drop := s.admitPublish(&s.identity, m)
+	if reason != mqttcodec.Success {
 		if s.expiry > 0 { // it was allowed when the client connected, and is not any more
 			s.record.want()
 		}
 		return append(dst, Drop{Reason: drop, Count: 1})
 	}
-	if s.throughLog(m) {
+	if s.throughLog(m) || delay > 0 {
 		s.firing = w
-		return s.persist(pendingPublish{kind: pendingWill, message: m, id: willID(s.incarnation, s.nonce)}, dst)
+		return s.persist(pendingPublish{kind: pendingWill, message: m, delay: delay, id: willID(s.incarnation, s.nonce)}, dst)
 	}
 	if s.expiry > 0 {
 		s.record.want()

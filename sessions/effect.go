@@ -46,6 +46,8 @@ type Authenticate struct {
 // Persist appends a message to the log. Answer: Persisted.
 type Persist struct {
 	Message *Message
+	// Delay, if not 0, is how long it is to be kept first; the answer says that it is.
+	Delay time.Duration
 	// ID is the identity under which the log takes the message once; empty for QoS 0 and 1.
 	ID    string
 	Token uint64
@@ -141,6 +143,24 @@ type GiveBack struct {
 	Why DropReason
 }
 
+// FindReplays asks where replays begin in the log, and for leave to have them. Answer: ReplaysFound.
+type FindReplays struct {
+	Token  uint64
+	Starts []ReplayStart
+}
+
+// ReadReplay asks for what of the log a replay brings next, at most Max messages, or for the first that comes. Answer:
+// ReplayRead.
+type ReadReplay struct {
+	Token  uint64
+	Filter string
+	After  Position
+	Max    int
+}
+
+// EndReplay ends a replay that was found.
+type EndReplay struct{ Filter string }
+
 // Join asks to be handed everything that matches from now on. Answer: Fetched, live.
 type Join struct {
 	Token uint64
@@ -226,6 +246,9 @@ func (LeaveShares) effect()        {}
 func (ShareRoom) effect()          {}
 func (Settle) effect()             {}
 func (GiveBack) effect()           {}
+func (FindReplays) effect()        {}
+func (ReadReplay) effect()         {}
+func (EndReplay) effect()          {}
 func (Join) effect()               {}
 func (Fetch) effect()              {}
 func (Leave) effect()              {}

@@ -20,6 +20,8 @@ type delivery struct {
 	identifiers      []uint32
 	// filter is that of the SUBSCRIBE which a retained message answers.
 	filter string
+	// replayed: it comes by a replay.
+	replayed bool
 	// share is the shared subscription that it comes by, empty for others.
 	share string
 	// shared is what the receivers of the message have in common, nil when they are few.

@@ -37,6 +37,8 @@ type outbound struct {
 	journaled uint64
 	// counted: it takes a place of the send quota. (4.9)
 	counted bool
+	// replayed: it came by a replay.
+	replayed bool
 	// share is the shared subscription that it came by, empty for others.
 	share string
 	// topic is that of a retained message which is not loaded yet, empty for others.
@@ -155,6 +157,7 @@ func (s *Session) pump(now time.Time, dst []Effect) []Effect {
 	if dst, none = s.pumpRetained(now, dst); !none {
 		return s.fetchMore(now, dst)
 	}
+	dst = s.pumpReplays(now, dst)
 	for len(s.shared) > 0 {
 		var taken bool
 		if dst, taken = s.deliver(now, s.shared[0], dst); !taken {
@@ -190,6 +193,9 @@ func (s *Session) sendAssigned(now time.Time, dst []Effect) ([]Effect, bool) {
 		}
 		p := s.publishPacket(now, o.entry.Message, o.qos, o.retained || o.retain, o.identifiers)
 		p.PacketID, p.Duplicate = o.packetID, o.sent
+		if o.replayed {
+			markReplayed(s.version, p, &o.entry)
+		}
 		if why := s.undeliverable(p); why != "" { // to this connection: an earlier one took larger packets, or might read it
 			dst = s.finish(i, dst)
 			i--
@@ -250,6 +256,9 @@ func (s *Session) deliver(now time.Time, d delivery, dst []Effect) (_ []Effect, 
 		if d.qos > 0 {
 			p.PacketID = 1 // any: the size is the same
 		}
+		if d.replayed {
+			markReplayed(s.version, p, &d.entry)
+		}
 		why = s.undeliverable(p)
 	}
 	if why != "" {
@@ -273,7 +282,7 @@ func (s *Session) deliver(now time.Time, d delivery, dst []Effect) (_ []Effect, 
 	}
 	o := outbound{
 		packetID: id, qos: d.qos, entry: d.entry, retained: d.retained, retain: d.retain, identifiers: d.identifiers,
-		counted: true, share: d.share,
+		counted: true, share: d.share, replayed: d.replayed,
 	}
 	s.quotaUsed++
 	s.journalSoon()

@@ -147,6 +147,21 @@ type Fetched struct {
 	Err  error
 }
 
+// ReplaysFound answers FindReplays: one for each of Starts.
+type ReplaysFound struct {
+	Token uint64
+	Found []ReplayFound
+}
+
+// ReplayRead answers ReadReplay.
+type ReplayRead struct {
+	Token   uint64
+	Filter  string
+	Entries []Entry
+	// UpTo: nothing else up to there is for the replay.
+	UpTo Position
+}
+
 // Overrun: the session was handed more than it took, so the live feed has stopped after what was handed over.
 type Overrun struct{}
 
@@ -193,6 +208,7 @@ const (
 	TimerRecord
 	TimerPersistRetry
 	TimerFetchRetry
+	TimerReplay
 	timers
 )
 
@@ -212,6 +228,8 @@ func (Answered) input()        {}
 func (SharedDelivered) input() {}
 func (SharedRouted) input()    {}
 func (Fetched) input()         {}
+func (ReplaysFound) input()    {}
+func (ReplayRead) input()      {}
 func (Left) input()            {}
 func (Overrun) input()         {}
 func (Awake) input()           {}

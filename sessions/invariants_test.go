@@ -36,7 +36,7 @@ func checkStates(t failer, s *Session) {
 		t.Fatalf("state %d with connection %d", s.state, s.connection)
 	case (s.state == stateConnected) != (s.mode != modeParked):
 		t.Fatalf("state %d is fed in mode %d", s.state, s.mode)
-	case s.state != stateConnected && len(s.backlog)+len(s.retained)+len(s.shared)+len(s.answers)+s.quotaUsed > 0:
+	case s.state != stateConnected && len(s.backlog)+len(s.retained)+len(s.shared)+len(s.answers)+len(s.replays)+s.quotaUsed > 0:
 		t.Fatalf("state %d holds what belongs to a connection", s.state)
 	case s.state != stateConnecting && len(s.held) > 0:
 		t.Fatalf("packets are held in state %d", s.state)
@@ -48,6 +48,8 @@ func checkStates(t failer, s *Session) {
 		t.Fatalf("an ending session is not discarded")
 	case s.fetch.pending && s.mode != modeCatchingUp:
 		t.Fatalf("a fetch is awaited in mode %d", s.mode)
+	case slices.ContainsFunc(s.replays, func(r *replay) bool { return len(r.waiting) > replayChunk }):
+		t.Fatalf("a replay has read more than it may")
 	case s.leaving < 0:
 		t.Fatalf("more Left than Leave")
 	}
@@ -83,7 +85,7 @@ func checkOutbound(t failer, s *Session) {
 			t.Fatalf("delivery %d was released and stands behind one that was not", o.packetID)
 		}
 		unreleased = unreleased || o.state < pubrecSeen
-		if !o.retained && o.share == "" {
+		if !o.retained && !o.replayed && o.share == "" {
 			if unreleased && o.entry.Sequence <= last || o.entry.Sequence > s.position().Sequence {
 				t.Fatalf("delivery of %d after %d at position %d", o.entry.Sequence, last, s.position().Sequence)
 			}
@@ -214,7 +216,7 @@ func journalOf(s *Session) *journalState {
 	}
 	for _, o := range s.inflight {
 		j.outbound = append(j.outbound, outbound{
-			packetID: o.packetID, qos: o.qos, state: o.state, retained: o.retained, retain: o.retain, sent: o.sent, share: o.share, topic: o.retainedTopic(),
+			packetID: o.packetID, qos: o.qos, state: o.state, retained: o.retained, retain: o.retain, sent: o.sent, share: o.share, topic: o.retainedTopic(), replayed: o.replayed,
 			identifiers: o.identifiers, entry: Entry{Position: stored(o.entry.Position)},
 		})
 	}

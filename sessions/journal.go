@@ -50,6 +50,7 @@ const (
 	outboundFlagShared
 	outboundFlagIdentifiers
 	outboundFlagTopic
+	outboundFlagReplayed
 )
 
 // appendJournal appends the journal as it is now.
@@ -79,6 +80,9 @@ func (s *Session) appendJournal(b []byte) []byte {
 		}
 		if o.sent {
 			f |= outboundFlagSent
+		}
+		if o.replayed {
+			f |= outboundFlagReplayed
 		}
 		if len(o.identifiers) > 0 {
 			f |= outboundFlagIdentifiers
@@ -267,6 +271,7 @@ func decodeJournal(b []byte) (*journalState, error) {
 		o.retained = flags&outboundFlagRetained != 0
 		o.retain = flags&outboundFlagRetainAsPublished != 0
 		o.sent = flags&outboundFlagSent != 0
+		o.replayed = flags&outboundFlagReplayed != 0
 		o.entry.Position = r.position()
 		if flags&outboundFlagShared != 0 {
 			o.share = r.text()

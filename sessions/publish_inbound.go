@@ -38,6 +38,8 @@ type pendingPublish struct {
 	generation uint64
 	message    *Message
 	id         string
+	// delay is how long it is to be kept before it is published.
+	delay time.Duration
 	// asked: Persist was emitted and has no result yet. done: the result is in, or none is needed.
 	asked, done bool
 	// again is how often more its connection has sent it: each is answered.
@@ -74,13 +76,14 @@ func (s *Session) onPublish(now time.Time, p *mqttcodec.Publish, dst []Effect) [
 	if ExchangeTopic(m.Topic) {
 		return s.onExchange(now, p, m, dst)
 	}
-	if reason, drop := s.publishRefusal(&s.identity, m); reason != mqttcodec.Success {
+	delay, reason, drop := s.admitPublish(&s.identity, m)
+	if reason != mqttcodec.Success {
 		return s.answerUnstored(now, p, reason, append(dst, Drop{Reason: drop, Count: 1}))
 	}
-	entry := pendingPublish{connection: s.connection, packetID: p.PacketID, message: m}
+	entry := pendingPublish{connection: s.connection, packetID: p.PacketID, message: m, delay: delay}
 	switch p.QoS {
 	case 0:
-		if !s.throughLog(m) && !s.trails(m.Topic) {
+		if delay == 0 && !s.throughLog(m) && !s.trails(m.Topic) {
 			return append(dst, Route{Message: m})
 		}
 		entry.kind = pendingUnanswered
@@ -110,7 +113,7 @@ func (s *Session) throughLog(m *Message) bool { return m.QoS > 0 || m.Retain || 
 // publisherTag marks the messages that a No Local subscription of this client may meet: those published while there is
 // one, and the retained ones, which wait for subscriptions to come. [MQTT-3.8.3-3]
 func (s *Session) publisherTag(retain bool) string {
-	if retain || s.subs.noLocal > 0 {
+	if retain || s.subs.noLocal > 0 || s.replaysNoLocal() {
 		return s.clientID
 	}
 	return ""
@@ -185,7 +188,7 @@ func (s *Session) repeated(id uint16, in *inboundMessage, dst []Effect) []Effect
 // persist puts a message on its way into the log.
 func (s *Session) persist(e pendingPublish, dst []Effect) []Effect {
 	e.token = s.nextToken()
-	if e.kind == pendingUnanswered {
+	if e.kind == pendingUnanswered && e.delay == 0 {
 		s.leaveTrail(e)
 	}
 	e.asked = !s.stalled
@@ -193,7 +196,12 @@ func (s *Session) persist(e pendingPublish, dst []Effect) []Effect {
 	if !e.asked {
 		return dst
 	}
-	return append(dst, Persist{Message: e.message, ID: e.id, Token: e.token})
+	return append(dst, e.effect())
+}
+
+// effect asks for the message to be stored.
+func (e *pendingPublish) effect() Persist {
+	return Persist{Message: e.message, Delay: e.delay, ID: e.id, Token: e.token}
 }
 
 // onPersisted takes the outcome of a Persist. PUBACK and PUBREC come from here only, so they cannot overtake
@@ -270,7 +278,7 @@ func (s *Session) retryPersist(dst []Effect) []Effect {
 		}
 		if !e.done {
 			e.asked = true
-			return append(dst, Persist{Message: e.message, ID: e.id, Token: e.token})
+			return append(dst, e.effect())
 		}
 	}
 	return dst

@@ -3,6 +3,8 @@ package sessions
 import (
 	"fmt"
 	"math"
+	"slices"
+	"strings"
 
 	"dunlin/mqttcodec"
 )
@@ -61,6 +63,22 @@ func (sc *script) answer(a args) bool {
 		e := take(sc, func(ReadRetained) bool { return true })
 		part := sc.store.retained(e.Filter, e.After, a.int("max", e.Max))
 		sc.step(RetainedRead{Token: e.Token, Filter: e.Filter, RetainedPart: part})
+	// replays-found
+	// replays-found after=3
+	// replays-found err=not-found
+	case "replays-found":
+		e := take(sc, func(FindReplays) bool { return true })
+		in := ReplaysFound{Token: e.Token}
+		for _, start := range e.Starts {
+			found := ReplayFound{After: at(a.uint64("after", max(start.Sequence, 1)-1)), Err: failure(a)}
+			in.Found = append(in.Found, found)
+		}
+		sc.step(in)
+	// replay-read
+	// replay-read max=2
+	case "replay-read": // with what the log holds
+		e := take(sc, func(ReadReplay) bool { return true })
+		sc.step(sc.replayRead(e, min(e.Max, a.int("max", e.Max))))
 	// fetched
 	// fetched max=2 queued=10 head=50 lost=3
 	// fetched token=9 err=unavailable
@@ -157,6 +175,8 @@ func failure(a args) error {
 		return fmt.Errorf("stream: %w", ErrUnavailable)
 	case "conflict":
 		return fmt.Errorf("stream: %w", ErrConflict)
+	case "not-found":
+		return fmt.Errorf("log: %w", ErrNotFound)
 	default:
 		a.t.Fatalf("unknown error %q", v)
 		return nil
@@ -201,11 +221,40 @@ func (sc *script) fetched(a args) Fetched {
 	return in
 }
 
-// settle answers everything, oldest first, until nothing is owed.
+// replayRead is what the log has for a replay.
+func (sc *script) replayRead(e ReadReplay, most int) ReplayRead {
+	_, filter, _ := strings.Cut(strings.TrimPrefix(e.Filter, replayPrefix), "/")
+	in := ReplayRead{Token: e.Token, Filter: e.Filter, UpTo: at(max(sc.store.head(), e.After.Sequence))}
+	for _, entry := range sc.store.after(e.After.Sequence, math.MaxInt) {
+		if entry.Message == nil || !mqttcodec.MatchTopic(filter, entry.Message.Topic) {
+			continue
+		}
+		if len(in.Entries) == most {
+			in.UpTo = in.Entries[most-1].Position
+			break
+		}
+		in.Entries = append(in.Entries, entry)
+	}
+	return in
+}
+
+// settle answers everything, oldest first, until nothing is owed but what the log does not hold yet.
 func (sc *script) settle() {
-	for len(sc.owed) > 0 {
+	waits := func(e Effect) bool {
+		read, ok := e.(ReadReplay)
+		return ok && len(sc.replayRead(read, 1).Entries) == 0
+	}
+	for {
+		next := slices.IndexFunc(sc.owed, func(e Effect) bool { return !waits(e) })
+		if next < 0 {
+			return
+		}
 		a := args{t: sc.t}
-		switch sc.owed[0].(type) {
+		switch sc.owed[next].(type) {
+		case FindReplays:
+			a.cmd = "replays-found"
+		case ReadReplay:
+			a.cmd = "replay-read"
 		case Authenticate:
 			a.cmd = "authenticated"
 		case Persist:

@@ -28,7 +28,11 @@ func (sc *script) show(e Effect) string {
 		}
 		return text + optional(" data", string(e.Data)) + sc.ofOld(e.Connection)
 	case Persist:
-		return fmt.Sprintf("persist token=%d%s %s", e.Token, optional(" message-id", e.ID), showMessage(e.Message))
+		text := fmt.Sprintf("persist token=%d%s ", e.Token, optional(" message-id", e.ID))
+		if e.Delay > 0 {
+			text += fmt.Sprintf("delay=%v ", e.Delay)
+		}
+		return text + showMessage(e.Message)
 	case Route:
 		return "route " + showMessage(e.Message)
 	case Answer:
@@ -67,6 +71,22 @@ func (sc *script) show(e Effect) string {
 			}
 		}
 		return text + optional(" why", string(e.Why))
+	case FindReplays:
+		text := "find-replays"
+		for _, r := range e.Starts {
+			text += " " + r.Topics
+			switch {
+			case r.Sequence > 0:
+				text += fmt.Sprintf(" from=%d", r.Sequence)
+			case !r.Time.IsZero():
+				text += fmt.Sprintf(" from=%v", r.Time.Sub(sc.now))
+			}
+		}
+		return text
+	case ReadReplay:
+		return fmt.Sprintf("read-replay %s after=%d max=%d", e.Filter, e.After.Sequence, e.Max)
+	case EndReplay:
+		return "end-replay " + e.Filter
 	case Join:
 		return "join"
 	case Fetch:
@@ -198,6 +218,9 @@ func showProperties(p *mqttcodec.MessageProperties) (text string) {
 		text += " content-type=" + p.ContentType.Value
 	}
 	text += optional(" response-topic", p.ResponseTopic)
+	for _, u := range p.UserProperties {
+		text += fmt.Sprintf(" %s=%s", u.Key, u.Value)
+	}
 	return text
 }
 

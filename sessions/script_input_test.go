@@ -119,7 +119,7 @@ func (a args) each() (list []args) {
 	return list
 }
 
-var timerNames = [timers]string{"keep-alive", "will", "expiry", "record", "persist-retry", "fetch-retry"}
+var timerNames = [timers]string{"keep-alive", "will", "expiry", "record", "persist-retry", "fetch-retry", "replay"}
 
 // input are the commands that happen to a session by themselves.
 func (sc *script) input(a args) bool {

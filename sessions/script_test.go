@@ -124,7 +124,7 @@ func (sc *script) perform(effects []Effect) {
 				continue // disarmed before
 			}
 			sc.timers[e.Timer] = e.At
-		case Authenticate, Persist, SaveRecord, SaveJournal, RequestJournalTurn, Discard, Subscribe, ReadRetained, Join, Fetch, Leave, Load:
+		case Authenticate, Persist, SaveRecord, SaveJournal, RequestJournalTurn, Discard, Subscribe, FindReplays, ReadReplay, ReadRetained, Join, Fetch, Leave, Load:
 			sc.owed = append(sc.owed, e)
 		}
 		sc.printf("%s", sc.show(e))
@@ -202,6 +202,8 @@ func (sc *script) configure(a args) {
 	c.MaxKeepAlive = a.duration("max-keep-alive", c.MaxKeepAlive)
 	c.MaxSubscriptions = a.int("max-subscriptions", c.MaxSubscriptions)
 	c.SharedSubscriptions = a.text("shared", "") != "off"
+	c.MaxDelay = a.duration("max-delay", c.MaxDelay)
+	c.ReplayRate = a.int("replay-rate", c.ReplayRate)
 	c.BacklogMessages = a.int("backlog", c.BacklogMessages)
 	c.BacklogBytes = a.int("backlog-bytes", c.BacklogBytes)
 	if a.has("permissions-of") {

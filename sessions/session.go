@@ -149,7 +149,11 @@ type connectionState struct {
 	// readingRetained is the token of the ReadRetained that is not answered, 0 when all are.
 	readingRetained uint64
 	// missedRetained is up to where retained messages at QoS 0 could not be delivered live.
-	missedRetained   uint64
+	missedRetained uint64
+	// replays are in the order in which they began; replayTurn says which is first to send, replayArmed that their timer runs.
+	replays          []*replay
+	replayTurn       int
+	replayArmed      bool
 	subscriptionWork subscriptionWork
 	// requested are the requests that the client was sent and has not answered, the oldest first.
 	requested []sentRequest
@@ -277,6 +281,12 @@ func (s *Session) Step(now time.Time, in Input, dst []Effect) []Effect {
 		return s.onSharedRouted(now, in, dst)
 	case Fetched:
 		return s.onFetched(now, in, dst)
+	case ReplaysFound:
+		dst = s.onReplaysFound(in, dst)
+		return s.continueSubscriptionWork(now, dst)
+	case ReplayRead:
+		s.onReplayRead(now, in)
+		return dst
 	case Overrun:
 		if s.mode == modeLive {
 			dst = s.fallBehind(dst)

@@ -51,6 +51,8 @@ type Log interface {
 	Last(ctx context.Context) (Position, error)
 	// First is the sequence of the oldest message still in the log.
 	First(ctx context.Context) (uint64, error)
+	// Before is the position before the first message that was stored at or after a time.
+	Before(ctx context.Context, t time.Time) (Position, error)
 	// Tail hands all entries after a sequence to deliver, in order, in batches, until ctx ends; then it returns nil.
 	// It survives a loss of the storage connection without gap or repeat. deliver owns the batch until it returns,
 	// the entries for good; what this node has appended may be the very message. Gaps (trimmed messages) are passed over

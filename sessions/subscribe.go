@@ -16,7 +16,9 @@ type subscriptionWork struct {
 	// subscribing is the SUBSCRIBE that is waiting for Subscribed, nil otherwise.
 	subscribing *mqttcodec.Subscribe
 	token       uint64
-	reasons     []mqttcodec.ReasonCode
+	// behind is what follows when the places are found where replays begin.
+	behind  Subscribe
+	reasons []mqttcodec.ReasonCode
 	// saving is the version of the record that the acknowledgement waits for, 0 when none does; journaling that of the
 	// journal, which has to know what retained messages are owed.
 	saving, journaling uint64
@@ -96,9 +98,14 @@ func (s *Session) publishWaiting(now time.Time, dst []Effect) []Effect {
 func (s *Session) onSubscribe(now time.Time, p *mqttcodec.Subscribe, dst []Effect) []Effect {
 	w := &s.subscriptionWork
 	w.reasons = make([]mqttcodec.ReasonCode, len(p.Requests))
-	effect := Subscribe{Token: s.nextWork()}
-	count := s.subs.count()
+	effect, find := Subscribe{Token: s.nextWork()}, FindReplays{}
+	count := s.subs.count() + len(s.replays)
 	for i, r := range p.Requests {
+		if isReplay(r.Filter) {
+			dst, _ = s.endReplay(r.Filter, dst)
+			w.reasons[i] = s.grantReplay(now, r, count+len(find.Starts)+1, &find)
+			continue
+		}
 		if isShared(r.Filter) && r.Options.NoLocal {
 			return s.fault(now, protocolError("MQTT-3.8.3-4", "No Local on a shared subscription"), dst)
 		}
@@ -122,6 +129,17 @@ func (s *Session) onSubscribe(now time.Time, p *mqttcodec.Subscribe, dst []Effec
 		effect.Filters = append(effect.Filters, p.Requests[i].Filter)
 		effect.WantRetained = append(effect.WantRetained, wants)
 	}
+	if len(find.Starts) > 0 {
+		find.Token = s.nextWork()
+		w.subscribing, w.token, w.behind = p, find.Token, effect
+		return append(dst, find)
+	}
+	return s.makeEffective(p, effect, dst)
+}
+
+// makeEffective asks for the filters of a SUBSCRIBE to be made effective. Without any it is through.
+func (s *Session) makeEffective(p *mqttcodec.Subscribe, effect Subscribe, dst []Effect) []Effect {
+	w := &s.subscriptionWork
 	if len(effect.Filters)+len(effect.Shares) == 0 {
 		return s.send(&mqttcodec.Suback{PacketID: p.PacketID, Reasons: w.reasons}, dst)
 	}
@@ -135,7 +153,7 @@ func (s *Session) grant(r mqttcodec.SubscriptionRequest, count int) mqttcodec.Re
 	switch err := mqttcodec.ValidateTopicFilter(r.Filter); {
 	case errors.As(err, &fault):
 		return mqttcodec.TopicFilterInvalid // [MQTT-4.7.1-1]
-	case isShared(r.Filter) && !s.cfg.SharedSubscriptions:
+	case isShared(r.Filter) && !s.cfg.SharedSubscriptions, sharesReplay(r.Filter):
 		return mqttcodec.SharedSubscriptionsNotAllowed // as CONNACK says
 	case isShared(r.Filter) && ExchangeTopic(innerFilter(r.Filter)), strings.HasPrefix(r.Filter, requestPrefix):
 		return mqttcodec.TopicFilterInvalid // an answer is for one session, a request for those who subscribe to its topic
@@ -174,7 +192,7 @@ func (s *Session) onSubscribed(in Subscribed, dst []Effect) []Effect {
 	}
 	next, joined := 0, []string(nil)
 	for i, r := range p.Requests {
-		if w.reasons[i].Failed() {
+		if w.reasons[i].Failed() || isReplay(r.Filter) {
 			continue
 		}
 		shared := isShared(r.Filter)
@@ -218,7 +236,7 @@ func (s *Session) forgetOrphan(p *mqttcodec.Subscribe, dst []Effect) []Effect {
 	var filters, shares []string
 	for i, r := range p.Requests {
 		switch {
-		case s.subscriptionWork.reasons[i].Failed() || s.subs.find(r.Filter) != nil:
+		case s.subscriptionWork.reasons[i].Failed() || isReplay(r.Filter) || s.subs.find(r.Filter) != nil:
 		case isShared(r.Filter):
 			shares = append(shares, r.Filter)
 		default:
@@ -239,6 +257,10 @@ func (s *Session) onUnsubscribe(p *mqttcodec.Unsubscribe, dst []Effect) []Effect
 	ack := &mqttcodec.Unsuback{PacketID: p.PacketID, Reasons: make([]mqttcodec.ReasonCode, len(p.Filters))}
 	var ended Unsubscribe
 	for i, filter := range p.Filters {
+		var replayed bool
+		if dst, replayed = s.endReplay(filter, dst); replayed {
+			continue
+		}
 		switch {
 		case !s.subs.remove(filter):
 			ack.Reasons[i] = mqttcodec.NoSubscriptionExisted // [MQTT-3.10.4-5]

@@ -25,6 +25,8 @@ type Config struct {
 	Presence  PresenceConfig
 	Topics    TopicsConfig
 	Requests  RequestsConfig
+	Delayed   DelayedConfig
+	Replay    ReplayConfig
 }
 
 // ListenersConfig says where MQTT clients connect.
@@ -121,6 +123,21 @@ type TopicsConfig struct {
 	Prefix     string // of subjects, one or more tokens
 	LivePrefix string // the same, for what is not stored
 	MaxLength  int    // bytes of the NATS subject that the topic becomes
+}
+
+// ReplayConfig is about subscriptions that bring messages of the log again.
+type ReplayConfig struct {
+	Enabled   bool
+	MaxRate   int
+	MaxActive int
+}
+
+// DelayedConfig is about messages that are published later.
+type DelayedConfig struct {
+	Enabled     bool
+	MaxSeconds  int
+	MaxMessages int
+	MaxBytes    int64
 }
 
 // settle decides what follows from where NATS is: with servers outside there is no listener of ours, and only a data directory

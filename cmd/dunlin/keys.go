@@ -8,6 +8,7 @@ import (
 	"github.com/lithammer/fuzzysearch/fuzzy"
 
 	"dunlin/jetstream"
+	"dunlin/sessions"
 )
 
 // key is one configuration key: the single place that says its name, default, bounds and meaning. The command line
@@ -327,6 +328,45 @@ var keys = []key{
 		meaning: "bytes of the NATS subject that the topic of a stored message becomes, which is longer where characters are " +
 			"escaped; at QoS 0, not retained and not queued, topics may be as long as MQTT allows",
 		bind: func(c *Config) value { return intValue{to: &c.Topics.MaxLength, min: 16, max: jetstream.MaxSubject} },
+	},
+	{
+		name: "delayed.enabled", preset: "true",
+		meaning: "publish what clients publish to `$delayed/<seconds>/<topic>` to the topic after that time; `false` refuses it, and messages that wait stay stored",
+		bind:    func(c *Config) value { return boolValue{to: &c.Delayed.Enabled} },
+	},
+	{
+		name: "delayed.max_seconds", preset: "604800",
+		meaning: "longest delay of a message, 7 days; a longer one is refused",
+		bind: func(c *Config) value {
+			return intValue{to: &c.Delayed.MaxSeconds, min: 1, max: int(sessions.MaxDelay / time.Second)}
+		},
+	},
+	{
+		name: "delayed.max_messages", preset: "100000",
+		meaning: "delayed messages that wait; more are refused",
+		bind:    func(c *Config) value { return intValue{to: &c.Delayed.MaxMessages, min: 1, max: 10_000_000} },
+	},
+	{
+		name: "delayed.max_bytes", preset: "256MiB",
+		meaning: "disk space of the delayed messages that wait; more are refused",
+		bind: func(c *Config) value {
+			return sizeValue{to: &c.Delayed.MaxBytes, min: leastMaxBytes, max: math.MaxInt64}
+		},
+	},
+	{
+		name: "replay.enabled", preset: "true",
+		meaning: "let clients have messages of the log again by subscribing to `$replay/<start>/<filter>`; `false` refuses it",
+		bind:    func(c *Config) value { return boolValue{to: &c.Replay.Enabled} },
+	},
+	{
+		name: "replay.max_rate", preset: "1000",
+		meaning: "messages that one replay brings in a second",
+		bind:    func(c *Config) value { return intValue{to: &c.Replay.MaxRate, min: 1, max: 1_000_000} },
+	},
+	{
+		name: "replay.max_active", preset: "100",
+		meaning: "replays of all clients at a time; more are refused",
+		bind:    func(c *Config) value { return intValue{to: &c.Replay.MaxActive, min: 1, max: 100_000} },
 	},
 }
 

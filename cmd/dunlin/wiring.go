@@ -72,7 +72,7 @@ func (n *node) start(ctx context.Context, c Config, log *slog.Logger) error {
 
 	parts := actors.Storage{
 		Log: storage.Log(), Store: storage.Store(), Queues: storage.Queues(), Retained: storage.Retained(),
-		Shared: storage.Shared(),
+		Shared: storage.Shared(), Delayed: storage.Delayed(),
 	}
 	if parts.Live, err = n.openLive(c, storage, log); err != nil {
 		return err
@@ -259,6 +259,10 @@ func storageConfig(c Config, log *slog.Logger) jetstream.Config {
 	}
 	s.Events = c.Events.Enabled
 	s.Presence = jetstream.PresenceConfig{Enabled: c.Presence.Enabled, OfflineTTL: c.Presence.OfflineTTL}
+	s.MaxDelayed, s.MaxDelayedBytes = 0, c.Delayed.MaxBytes
+	if c.Delayed.Enabled {
+		s.MaxDelayed = c.Delayed.MaxMessages
+	}
 	s.Logger = log
 	return s
 }
@@ -283,6 +287,7 @@ func brokerConfig(c Config) actors.Config {
 	b.SharedReadFrom = c.Sessions.SharedReadFrom
 	b.MaxRetained = c.Limits.MaxRetained
 	b.MaxShares = c.Shares.MaxGroups
+	b.MaxReplays = c.Replay.MaxActive
 	s := &b.Sessions
 	s.MaxExpiry = c.Sessions.MaxExpiry
 	s.DefaultExpiryV3 = c.Sessions.DefaultExpiryV3
@@ -297,6 +302,14 @@ func brokerConfig(c Config) actors.Config {
 	s.MaxKeepAlive = c.Limits.MaxKeepAlive
 	s.MaxSubscriptions = c.Limits.MaxSubscriptions
 	s.SharedSubscriptions = c.Shares.MaxGroups > 0
+	s.ReplayRate = 0
+	if c.Replay.Enabled {
+		s.ReplayRate = c.Replay.MaxRate
+	}
+	s.MaxDelay = 0
+	if c.Delayed.Enabled {
+		s.MaxDelay = time.Duration(c.Delayed.MaxSeconds) * time.Second
+	}
 	s.TopicFits = topicFits(jetstream.Mapping(c.Topics.Mapping), c.Topics.MaxLength, c.Limits.MaxTopicLevels)
 	return b
 }

@@ -28,6 +28,7 @@ func LogContract(t *testing.T, open func(testing.TB) sessions.Log) {
 		{"ScanIsBounded", testScan},
 		{"ReaderGoesOnWhereItWas", testReader},
 		{"LoadLeavesOutWhatIsGone", testLoad},
+		{"BeforeFindsAPlaceByTime", testBefore},
 		{"PositionHolds", testPositionHolds},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -362,6 +363,31 @@ func testReader(t *testing.T, log sessions.Log) {
 		}
 		r.Close()
 	}
+}
+
+func testBefore(t *testing.T, log sessions.Log) {
+	before := func(at time.Time, want uint64) {
+		t.Helper()
+		if p, err := log.Before(context.Background(), at); err != nil || p.Sequence != want {
+			t.Errorf("before %v: %d, %v, want %d", at, p.Sequence, err, want)
+		}
+	}
+	before(time.Now(), 0)
+	Append(t, log, Message("a", "1"), Message("b", "2"), Message("a", "3"))
+	entries, err := log.Load(context.Background(), []uint64{1, 2, 3})
+	if err != nil || len(entries) != 3 {
+		t.Fatalf("loaded %v, %v", entries, err)
+	}
+	before(entries[0].Time.Add(-time.Hour), 0)
+	before(entries[0].Time, 0)
+	for _, e := range entries[1:] {
+		if e.Time.After(entries[e.Sequence-2].Time) { // a clock may be coarse
+			before(e.Time, e.Sequence-1)
+			before(entries[e.Sequence-2].Time.Add(1), e.Sequence-1)
+		}
+	}
+	before(entries[2].Time.Add(1), 3)
+	before(time.Now().Add(time.Hour), 3)
 }
 
 // LastSequence is the sequence of the last message of a log.

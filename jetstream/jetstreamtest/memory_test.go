@@ -21,6 +21,10 @@ func TestMemoryLogContract(t *testing.T) {
 	jetstreamtest.LogContract(t, func(testing.TB) sessions.Log { return sessionstest.New().Log() })
 }
 
+func TestMemoryDelayedContract(t *testing.T) {
+	jetstreamtest.DelayedContract(t, func(testing.TB) sessions.Delayed { return sessionstest.New().Delayed() })
+}
+
 func TestMemorySharedContract(t *testing.T) {
 	jetstreamtest.SharedContract(t, func(t *testing.T, _ bool, test func(*testing.T, jetstreamtest.SharedStorage)) {
 		synctest.Test(t, func(t *testing.T) {

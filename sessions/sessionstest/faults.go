@@ -21,6 +21,8 @@ const (
 	PutRetained
 	PutPresence
 	ReadPresence
+	PutDelayed
+	RemoveDelayed
 	SaveCheckpoint
 	OpenShared
 	RemoveShared

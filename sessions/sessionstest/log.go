@@ -143,6 +143,21 @@ func (l *Log) First(ctx context.Context) (uint64, error) {
 	return l.s.log.first(), nil
 }
 
+// Before implements sessions.Log.
+func (l *Log) Before(ctx context.Context, t time.Time) (sessions.Position, error) {
+	if err := l.read(ctx); err != nil {
+		return sessions.Position{}, err
+	}
+	l.s.mu.Lock()
+	defer l.s.mu.Unlock()
+	for _, e := range l.s.log.entries {
+		if !e.Time.Before(t) {
+			return sessions.Position{Sequence: e.Sequence - 1}, nil
+		}
+	}
+	return l.s.log.last, nil
+}
+
 func (l *Log) read(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("%w: %w", sessions.ErrUnavailable, ctx.Err())

@@ -30,6 +30,8 @@ type Storage struct {
 	events   *Events
 	presence presenceState
 	live     sessions.Live
+
+	delayed delayedState
 }
 
 // New is empty storage.
@@ -43,6 +45,7 @@ func New() *Storage {
 		retained: newRetainedState(),
 		events:   &Events{},
 		presence: newPresenceState(),
+		delayed:  delayedState{messages: map[uint64]delayedMessage{}, ids: map[string]identity{}},
 	}
 }
 
@@ -77,6 +80,9 @@ func (s *Storage) OnLivePlane(p *LivePlane) *Live {
 // Live is the live plane, nil for a node that is alone.
 func (s *Storage) Live() sessions.Live { return s.live }
 
+// Delayed keeps delayed messages.
+func (s *Storage) Delayed() *Delayed { return &Delayed{s} }
+
 // Crash is new storage with what is stored now. The old one stores and answers nothing any more; its readers fail.
 func (s *Storage) Crash() *Storage {
 	s.mu.Lock()
@@ -91,6 +97,7 @@ func (s *Storage) Crash() *Storage {
 	c.store = s.store.clone()
 	c.retained.writes, c.retained.revision = maps.Clone(s.retained.writes), s.retained.revision
 	c.presence.clients, c.presence.revision = maps.Clone(s.presence.clients), s.presence.revision
+	c.delayed = delayedState{last: s.delayed.last, messages: maps.Clone(s.delayed.messages), ids: maps.Clone(s.delayed.ids)}
 	for share, q := range s.shared {
 		c.shared[share] = q.crashed()
 	}

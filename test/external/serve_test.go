@@ -30,9 +30,10 @@ func exercise(t *testing.T, b *harness.Broker, restart func()) {
 		publisher.Publish(id("a")+"/two", 2, "2")
 		publisher.Publish(id("job")+"/x", 1, "work")
 		publisher.PublishRetained(id("kept"), 1, "state")
+		publisher.Publish("$delayed/1/"+id("a")+"/three", 1, "3")
 		restart()
 
-		away.Resume(b).ExpectPayloads("1", "2")
+		away.Resume(b).ExpectPayloads("1", "2", "3")
 		worker.Resume(b).ExpectPayloads("work")
 		late := harness.NewDevice(v, id("late")).Connect(b, harness.Ephemeral)
 		late.Subscribe(id("kept"), 1)
