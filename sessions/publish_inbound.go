@@ -220,6 +220,11 @@ func (s *Session) onPersisted(now time.Time, r Result, dst []Effect) []Effect {
 	case errors.Is(r.Err, ErrUnavailable) && e.kind != pendingUnanswered:
 		e.done, e.err = false, r.Err
 		s.stalled = true
+	case e.id != "" && errors.Is(e.err, ErrUnavailable) && errors.Is(r.Err, ErrRejected):
+		// The attempt before may be stored: refused now, it would come again under another identity. It waits until it is taken,
+		// or known. What is refused for good is refused at the first attempt.
+		e.done = false
+		s.stalled = true
 	default:
 		e.done, e.err = true, r.Err
 	}
