@@ -353,7 +353,7 @@ func (d *delayed) route(ctx context.Context, list []delayedWaiting, messages map
 	}
 	if len(routed) > 0 {
 		d.broker.router.route(routed)
-		d.broker.shares.route(routed)
+		d.broker.live.publish(routed, sessions.Identity{})
 	}
 	if err != nil {
 		return d.failed(left, "removed", err)
