@@ -117,6 +117,7 @@ func TestQoS0TakesNoPlaceInTheQueue(t *testing.T) {
 			other.send(&mqttcodec.Publish{Topic: "a/c", Retain: true, Payload: fmt.Append(nil, i)})
 		}
 		other.publish1("a/b", "last")
+		eventually(t, "the log is handed out", func() bool { return b.router.Head().Sequence == 8+50+1 }) // what is not yet, comes live
 
 		c = b.connected("c", receiveMaximum(2))
 		c.takeAll(append(numbered("a", 8), "last")...)

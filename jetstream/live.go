@@ -37,7 +37,8 @@ const (
 // node's subscriptions that matches it, all of them on that connection; the copy by the oldest of them is handed on, the
 // others are passed over. Subscriptions reach the server in the order of their age, so whatever comes by one comes by every
 // older one that matches, too: a new filter never costs a message or brings it twice. A filter that goes hands on to the next
-// when nothing is on its way.
+// when nothing is on its way. From an embedded server everything comes by one subscription: there is no network in between, and
+// each of many costs memory.
 //
 // Turns of shared subscriptions are taken on a connection of their own, which hears the other: a message of this node is for
 // one member on all nodes, too.
@@ -63,6 +64,7 @@ type Live struct {
 	mu      sync.RWMutex
 	filters map[string]*liveFilter
 	answers liveFilter // of the inbox; it matches no topic
+	all     liveFilter // everything, from an embedded server
 	bySub   map[*nats.Subscription]*liveFilter
 	// tree finds the filters by which a message comes, those of shared subscriptions apart.
 	tree    sessions.FilterTree[*liveFilter]
@@ -137,6 +139,10 @@ func (l *Live) prepare() error {
 	if l.embedded == nil {
 		return nil
 	}
+	if sub, err = l.nc.ChanSubscribe(l.prefix+">", l.incoming); err != nil {
+		return err
+	}
+	l.all.subs, l.bySub[sub] = []liveSubscription{{sub: sub}}, &l.all
 	l.unsure.Store(true)
 	_, err = l.nc.Subscribe("$JS.EVENT.ADVISORY.STREAM.*.*", func(*nats.Msg) {
 		l.unsure.Store(true)
@@ -179,6 +185,8 @@ func (l *Live) Listen(filter string) {
 	f := &liveFilter{filter: filter}
 	if _, inner, shared := mqttcodec.SharedFilter(filter); shared {
 		f.filter, f.share = inner, filter
+	} else if l.embedded != nil {
+		return // everything comes
 	}
 	l.mu.Lock()
 	l.filters[filter] = f
@@ -191,6 +199,10 @@ func (l *Live) Listen(filter string) {
 func (l *Live) Forget(filter string) {
 	l.mu.Lock()
 	f := l.filters[filter]
+	if f == nil { // everything comes
+		l.mu.Unlock()
+		return
+	}
 	delete(l.filters, filter)
 	f.forgotten = true
 	l.leaving = append(l.leaving, f)
@@ -207,17 +219,12 @@ func (l *Live) Effective(f func()) {
 }
 
 // Elsewhere implements sessions.Live. A server outside is asked by publishing. Of the one in this process it is known whether
-// anybody else is connected to it; who is, may be whom the interest is of that it tells of: it can count it, too, but of what it has
-// not looked up lately only the first that it finds, ours or another's.
-func (l *Live) Elsewhere(topic string) bool {
+// anybody else is connected to it; not whether it has interest but ours, which is in everything.
+func (l *Live) Elsewhere(string) bool {
 	if l.embedded == nil {
 		return l.nc.IsConnected()
 	}
-	if !l.captured.Load() && !l.embedded.accompanied() {
-		return false
-	}
-	subject, err := l.subjects.subject(topic)
-	return err == nil && l.embedded.HasInterest(subject)
+	return l.captured.Load() || l.embedded.accompanied()
 }
 
 // Publish implements sessions.Live.
@@ -276,7 +283,9 @@ func (l *Live) obey(ctx context.Context) {
 		if len(effective) == 0 {
 			continue
 		}
-		l.flush(l.nc)
+		if l.embedded == nil {
+			l.flush(l.nc)
+		}
 		if shares {
 			l.flush(l.turns)
 		}
@@ -374,7 +383,7 @@ func (l *Live) countDropped() {
 	l.overrun.Store(false)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	dropped := l.countLocked(&l.answers)
+	dropped := l.countLocked(&l.answers) + l.countLocked(&l.all)
 	for _, f := range l.filters {
 		dropped += l.countLocked(f)
 	}
@@ -463,7 +472,7 @@ func (l *Live) decode(m *nats.Msg, now time.Time) (in sessions.LiveMessage, ok b
 		return in, false
 	}
 	in.Share = f.share
-	if f.share == "" && !l.oldest(f, topic) {
+	if f.share == "" && f != &l.all && !l.oldest(f, topic) {
 		return in, false
 	}
 	if m.Reply != "" && l.answerable(m.Reply) {
@@ -524,10 +533,9 @@ const liveInboxPrefix = inboxPrefix + ".live."
 // publish there what we are: a request to a stream, an entry of the log or of a bucket, or an acknowledgement of one.
 func (l *Live) answerable(reply string) bool {
 	n := &l.config.Names
-	ours := func(prefix string) bool { return strings.HasPrefix(reply, prefix+".") }
+	ours := func(space subjectSpace) bool { return strings.HasPrefix(reply, space.prefix+".") }
 	switch {
-	case strings.HasPrefix(reply, "$"),
-		slices.ContainsFunc([]string{n.Subjects, n.JournalSubjects, n.CheckpointSubjects, n.LiveSubjects, "dunlin"}, ours):
+	case strings.HasPrefix(reply, "$"), slices.ContainsFunc(n.spaces(), ours):
 		return false
 	case strings.HasPrefix(reply, inboxPrefix+"."):
 		return strings.HasPrefix(reply, liveInboxPrefix)

@@ -18,6 +18,7 @@ var masks = []struct {
 	{regexp.MustCompile(`with rtt .*`), "with rtt <ago>"},
 	{regexp.MustCompile(`is [-\d.]+(ns|µs|ms|s) (ahead of|behind) ours`), "is <ago> from ours"},
 	{regexp.MustCompile(`\b\d+(\.\d+)? (B|KiB|MiB|GiB|TiB)\b`), "<size>"},
+	{regexp.MustCompile(`"(node|remote)":"[^"]*"`), `"$1":<of this machine>`},
 	{regexp.MustCompile(`"epoch":\d+`), `"epoch":<n>`},
 	{regexp.MustCompile(`"since":\{[^}]*\}`), `"since":<position>`},
 	{regexp.MustCompile(`_INBOX\.[\w.]+`), "_INBOX.<id>"},
