@@ -297,6 +297,7 @@ func TestPolicyIsAskedAgainWhenAQueuesTurnComes(t *testing.T) {
 		other := b.connected("other", clean)
 		want := numbered("m", 100)
 		other.publish1("a", want...)
+		eventually(t, "the log is handed out", func() bool { return b.router.Head().Sequence == uint64(len(want)) })
 		for range maxQueueReads {
 			b.queueSlots <- struct{}{}
 		}
