@@ -3,6 +3,7 @@ package jetstream
 import (
 	"fmt"
 	"log/slog"
+	"net/url"
 	"os"
 	"slices"
 	"strings"
@@ -90,21 +91,34 @@ func (c *ExternalConfig) options() ([]nats.Option, error) {
 	return options, nil
 }
 
+// RedactURLs is a list of URLs without their passwords.
+func RedactURLs(urls string) string {
+	list := strings.Split(urls, ",")
+	for i, text := range list {
+		if u, err := url.Parse(strings.TrimSpace(text)); err == nil {
+			list[i] = u.Redacted()
+		} else if _, host, found := strings.Cut(text, "@"); found {
+			list[i] = "xxxxx@" + host
+		}
+	}
+	return strings.Join(list, ",")
+}
+
 // refusal is why there is no connection, in one line that says what to do.
 func (c *ExternalConfig) refusal(err error) error {
-	text := strings.ToLower(err.Error())
+	text, urls := strings.ToLower(err.Error()), RedactURLs(c.URLs)
 	says := func(words ...string) bool {
 		return slices.ContainsFunc(words, func(word string) bool { return strings.Contains(text, word) })
 	}
 	switch {
 	case says("authorization", "authentication"):
-		return fmt.Errorf("cannot connect to NATS at %s: %w: check nats.creds, nats.nkey, nats.user and nats.password, or nats.token", c.URLs, err)
+		return fmt.Errorf("cannot connect to NATS at %s: %w: check nats.creds, nats.nkey, nats.user and nats.password, or nats.token", urls, err)
 	case says("x509", "tls"):
-		return fmt.Errorf("cannot connect to NATS at %s: %w: check nats.tls_ca, nats.tls_cert and nats.tls_key; a server with TLS may have a URL that begins with tls://", c.URLs, err)
+		return fmt.Errorf("cannot connect to NATS at %s: %w: check nats.tls_ca, nats.tls_cert and nats.tls_key; a server with TLS may have a URL that begins with tls://", urls, err)
 	case says("parse", "invalid"):
-		return fmt.Errorf("cannot connect to NATS at %s: %w: check --nats", c.URLs, err)
+		return fmt.Errorf("cannot connect to NATS at %s: %w: check --nats", urls, cause(err))
 	}
-	return fmt.Errorf("%w: cannot connect to NATS at %s: %w: check --nats and that the servers run", sessions.ErrUnavailable, c.URLs, err)
+	return fmt.Errorf("%w: cannot connect to NATS at %s: %w: check --nats and that the servers run", sessions.ErrUnavailable, urls, err)
 }
 
 // Connect connects to an embedded server without a socket. The connection never gives up, and buffers nothing while the

@@ -51,7 +51,7 @@ var keys = []key{
 		name: "nats.url", flag: "nats", operand: "URLS",
 		meaning: "NATS servers to use instead of the one inside, as `nats://host:4222` or `tls://host:4222`, several of one cluster separated by commas",
 		bind: func(c *Config) value {
-			return textValue{to: &c.NATS.URL, what: "one or more URLs such as nats://host:4222"}
+			return textValue{to: &c.NATS.URL, what: "one or more URLs such as nats://host:4222", hide: jetstream.RedactURLs}
 		},
 	},
 	{
@@ -72,12 +72,12 @@ var keys = []key{
 	{
 		name:    "nats.password",
 		meaning: "password of that user; better in the variable `DUNLIN_NATS__PASSWORD` than on a command line",
-		bind:    func(c *Config) value { return textValue{to: &c.NATS.Password, what: "a password", secret: true} },
+		bind:    func(c *Config) value { return textValue{to: &c.NATS.Password, what: "a password", hide: hidden} },
 	},
 	{
 		name:    "nats.token",
 		meaning: "token to log in to these servers; better in the variable `DUNLIN_NATS__TOKEN`",
-		bind:    func(c *Config) value { return textValue{to: &c.NATS.Token, what: "a token", secret: true} },
+		bind:    func(c *Config) value { return textValue{to: &c.NATS.Token, what: "a token", hide: hidden} },
 	},
 	{
 		name:    "nats.tls_ca",

@@ -73,7 +73,7 @@ func assertEffective(t *testing.T, k *key, want string, o options) {
 	}
 	v := k.bind(&c)
 	if text, ok := v.(textValue); ok {
-		text.secret = false
+		text.hide = nil
 		v = text
 	}
 	if got := v.text(); got != want || set[k.name].origin == "default" {
@@ -257,7 +257,7 @@ func TestNATSOutsideAndInsideDoNotMix(t *testing.T) {
 }
 
 func TestSecretsAreNotPrinted(t *testing.T) {
-	c, set, err := loadConfig(options{overrides: []override{{"nats.url", "nats://x", "flag --nats"}, {"nats.password", "hunter2", "flag --set"}, {"nats.token", "hunter2", "flag --set"}}})
+	c, set, err := loadConfig(options{overrides: []override{{"nats.url", "nats://u:hunter2@x,nats://y", "flag --nats"}, {"nats.password", "hunter2", "flag --set"}, {"nats.token", "hunter2", "flag --set"}}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -82,9 +82,12 @@ type textValue struct {
 	to *string
 	// what it must be, in words.
 	what string
-	// secret texts are not printed.
-	secret bool
+	// hide makes of a text what may be printed of it; nil for all.
+	hide func(text string) string
 }
+
+// hidden is what is printed of a secret.
+func hidden(string) string { return "(secret)" }
 
 func (v textValue) set(text string) error {
 	if strings.ContainsFunc(text, unicode.IsControl) {
@@ -95,8 +98,8 @@ func (v textValue) set(text string) error {
 }
 
 func (v textValue) text() string {
-	if v.secret && *v.to != "" {
-		return "(secret)"
+	if v.hide != nil && *v.to != "" {
+		return v.hide(*v.to)
 	}
 	return *v.to
 }
