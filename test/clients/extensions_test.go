@@ -7,9 +7,10 @@ import (
 	"dunlin/test/harness"
 )
 
-// Clients of every kind and version publish later and have messages again, since both are only topics to them.
+// Clients of every kind and version publish later and have messages again, since both are only topics to them. Those that sort what
+// comes by the filters they know, as Node-RED does, have no place for a message that comes by a replay.
 func TestEveryClientDelaysAndReplays(t *testing.T) {
-	each(t, anybody, versions, func(s *subject) {
+	each(t, takesAnyTopic, versions, func(s *subject) {
 		stored := numbered(s.topic("stored"), 1, "stored ", 20)
 		s.publisher().publish(stored...)
 		s.connect(options{Filters: []string{"$replay/first/" + s.topic("#")}, QoS: 1})

@@ -21,6 +21,7 @@ const (
 	seesIdentifiers                         // asks for a subscription identifier, and shows those of a message
 	speaksWebSocket                         // connects by WebSocket
 	fullWills                               // gives its will all properties, and not user properties alone
+	takesAnyTopic                           // hands over what comes, also what no topic filter of its own matches
 
 	anybody ability = 0
 )
@@ -59,27 +60,27 @@ var kinds = []kind{
 	{
 		name: "autopaho", link: "https://github.com/eclipse/paho.golang", release: goModule("github.com/eclipse/paho.golang"),
 		versions: version5, user: userList, installed: inTheModule, make: newAutopaho,
-		can: tellsSessionPresent | keepsUnsent | usesAliases | resolvesAliases | seesIdentifiers | speaksWebSocket,
+		can: takesAnyTopic | tellsSessionPresent | keepsUnsent | usesAliases | resolvesAliases | seesIdentifiers | speaksWebSocket,
 	},
 	{
 		name: "paho.mqtt.golang", link: "https://github.com/eclipse/paho.mqtt.golang", release: goModule("github.com/eclipse/paho.mqtt.golang"),
 		versions: versions3, installed: inTheModule, make: newPaho3,
-		can: tellsSessionPresent | keepsUnsent | speaksWebSocket,
+		can: takesAnyTopic | tellsSessionPresent | keepsUnsent | speaksWebSocket,
 	},
 	{
 		name: "mosquitto", link: "https://mosquitto.org", release: debian("2.0.11"), // mosquitto_sub, _pub and _rr
 		versions: versions, user: userList, installed: mosquittoInstalled, make: newMosquitto,
-		can: keepsUnsent | usesAliases | seesIdentifiers | fullWills,
+		can: takesAnyTopic | keepsUnsent | usesAliases | seesIdentifiers | fullWills,
 	},
 	{
 		name: "MQTT.js", link: "https://github.com/mqttjs/MQTT.js", release: npmPackage("mqtt"),
 		versions: versions, user: userGroups, installed: mqttjsInstalled, make: newMQTTJS,
-		can: tellsSessionPresent | keepsUnsent | usesAliases | resolvesAliases | seesIdentifiers | speaksWebSocket | fullWills,
+		can: takesAnyTopic | tellsSessionPresent | keepsUnsent | usesAliases | resolvesAliases | seesIdentifiers | speaksWebSocket | fullWills,
 	},
 	{
 		name: "Paho for Python", link: "https://github.com/eclipse/paho.mqtt.python", release: debian("1.6.1"),
 		versions: versions, user: userList, installed: pahoPythonInstalled, make: newPahoPython,
-		can: tellsSessionPresent | keepsUnsent | usesAliases | seesIdentifiers | speaksWebSocket | fullWills,
+		can: takesAnyTopic | tellsSessionPresent | keepsUnsent | usesAliases | seesIdentifiers | speaksWebSocket | fullWills,
 	},
 	{
 		name: "Node-RED", link: "https://nodered.org", release: npmPackage("@node-red/nodes"),

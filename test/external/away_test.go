@@ -137,7 +137,7 @@ func TestServersAwayAndBack(t *testing.T) {
 func TestAccountFullAndNot(t *testing.T) {
 	t.Parallel()
 	s := harness.StartNATSServer(t, "accounts { A { jetstream: { max_file: 4MB }, users: [ { user: u, password: p } ] } }\nno_auth_user: u")
-	b := harness.Start(t, harness.WithExternalNATS(s.URL()), harness.Set("storage.max_bytes", "1MiB"))
+	b := harness.Start(t, harness.WithExternalNATS(s.URL()), harness.Set("storage.max_bytes", "1MiB"), harness.Set("delayed.enabled", false))
 	subscriber := b.ConnectRaw(t, harness.PersistentConnect(mqttcodec.V5, "subscriber"))
 	subscriber.Subscribe(harness.Filter("a", 1))
 	publisher := b.ConnectRaw(t, harness.CleanConnect(mqttcodec.V5, "publisher"))
