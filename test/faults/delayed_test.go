@@ -43,6 +43,7 @@ func (d *delayer) run(t *testing.T, address string, random *rand.Rand) {
 		if id%32 != 0 {
 			continue
 		}
+		harness.Wait(5 * time.Millisecond) // no more than become due, or the broker refuses what is too much
 		for len(unacknowledged) > 0 {
 			packet, err := r.TryRead()
 			if err != nil {
@@ -51,8 +52,9 @@ func (d *delayer) run(t *testing.T, address string, random *rand.Rand) {
 			if ack, ok := packet.(*mqttcodec.Puback); ok {
 				if ack.Reason.Failed() {
 					t.Errorf("PUBACK %#x", ack.Reason)
+				} else {
+					d.acked[unacknowledged[ack.PacketID]] = true
 				}
-				d.acked[unacknowledged[ack.PacketID]] = true
 				delete(unacknowledged, ack.PacketID)
 			}
 		}
