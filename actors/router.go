@@ -176,35 +176,6 @@ func sharedBy(receivers, messages int) []mqttcodec.Shared {
 	return make([]mqttcodec.Shared, messages)
 }
 
-// retain makes a message of the log the retained message of its topic. [MQTT-3.3.1-5]
-func (r *router) retain(e sessions.Entry) {
-	a := r.retained.apply(e)
-	if a.full {
-		r.stats.Dropped("", dropRetainedFull, 1)
-	}
-	if a.taken {
-		r.retainer.put(e, a)
-	}
-}
-
-// overtaken reports whether what the bucket has of the topic did not come through this log and is newer than an entry of it.
-func (r *router) overtaken(e sessions.Entry) bool {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	n := r.retained.find(e.Message.Topic)
-	return n != nil && n.entry != nil && n.entry.Sequence == 0 && n.entry.Time.After(e.Time)
-}
-
-// adopt makes what others wrote to the bucket the retained message of its topic.
-func (r *router) adopt(w sessions.Retained) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	n := r.retained.find(w.Message.Topic)
-	if !r.retainer.busy(w, n != nil && n.entry != nil) {
-		r.retainer.adopt(w, r.retained)
-	}
-}
-
 // gather puts an entry into the batch of every session that has a matching filter, once: of every live one, or at QoS 0 of
 // every one that is there.
 func (r *router) gather(e *sessions.Entry) {
@@ -265,96 +236,6 @@ func (r *router) wakeWaiters() {
 	r.waiting = rest
 }
 
-// route hands QoS 0 messages to whoever is subscribed now. It keeps the list.
-func (r *router) route(messages []*sessions.Message) {
-	t := routings.Get().(*routing)
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	if !r.routeTogether(t, messages) {
-		for _, msg := range messages {
-			t.matches, _ = r.tree.MatchAppend(msg.Topic, t.matches[:0])
-			for _, m := range t.matches {
-				t.add(m, msg)
-			}
-		}
-		for i, m := range t.members {
-			r.pass(m, t.lists[i], messageListBytes(t.lists[i]), sessions.Routed{Messages: t.lists[i]})
-		}
-	}
-	t.reset()
-	routings.Put(t)
-}
-
-// anybody reports whether somebody is subscribed to a topic now.
-func (r *router) anybody(topic string) bool {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	_, filters := r.tree.MatchAppend(topic, nil)
-	return filters > 0
-}
-
-// routeTogether hands the same list to all sessions that one filter matches, if all messages are of one topic.
-func (r *router) routeTogether(t *routing, messages []*sessions.Message) bool {
-	topic := messages[0].Topic
-	for _, msg := range messages {
-		if msg.Topic != topic {
-			return false
-		}
-	}
-	var filters int
-	if t.matches, filters = r.tree.MatchAppend(topic, t.matches[:0]); filters > 1 {
-		return false
-	}
-	bytes := messageListBytes(messages)
-	var routed any = sessions.Routed{Messages: messages, Shared: sharedBy(len(t.matches), len(messages))}
-	for _, m := range t.matches {
-		r.pass(m, messages, bytes, routed)
-	}
-	return true
-}
-
-// pass hands QoS 0 messages to a session, or drops them when it is too far behind.
-func (r *router) pass(m *member, messages []*sessions.Message, bytes int, routed any) {
-	if !m.reserve(len(messages), bytes) {
-		r.stats.Dropped(m.clientID, sessions.DropSlowConsumer, uint64(len(messages)))
-		return
-	}
-	m.post(routed)
-}
-
-// routing is what one call of route works with.
-type routing struct {
-	matches []*member
-	members []*member
-	lists   [][]*sessions.Message // what goes to each of members
-	index   map[*member]int       // where in members each is
-}
-
-var routings = sync.Pool{New: func() any { return &routing{index: map[*member]int{}} }}
-
-// add puts a message into the list of a member, once.
-func (t *routing) add(m *member, msg *sessions.Message) {
-	i, known := t.index[m]
-	if !known {
-		i = len(t.members)
-		t.index[m] = i
-		t.members, t.lists = append(t.members, m), append(t.lists, nil)
-	}
-	if n := len(t.lists[i]); n > 0 && t.lists[i][n-1] == msg {
-		return // by another of its filters
-	}
-	t.lists[i] = append(t.lists[i], msg)
-}
-
-// reset forgets everything but the memory.
-func (t *routing) reset() {
-	clear(t.matches[:cap(t.matches)])
-	clear(t.members)
-	clear(t.lists)
-	clear(t.index)
-	t.matches, t.members, t.lists = t.matches[:0], t.members[:0], t.lists[:0]
-}
-
 // Head is the position up to which the log was handed out.
 func (r *router) Head() sessions.Position {
 	r.mu.RLock()
@@ -383,60 +264,6 @@ func (r *router) subscribe(m *member, effect sessions.Subscribe, now time.Time, 
 		}
 	}
 	return in, true
-}
-
-// retainedAtOnce is how many retained messages a SUBSCRIBE brings at once; the session asks for the others.
-const retainedAtOnce = 256
-
-// walkRetained begins a walk through the retained messages.
-func (r *router) walkRetained(filter, after string) *retainedWalk {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	return r.retained.walk(filter, after)
-}
-
-// readRetained hands the next part of a walk over, in its place among the batches of the log.
-func (r *router) readRetained(m *member, effect sessions.ReadRetained, w *retainedWalk, now time.Time) (more bool) {
-	for {
-		w.sort()
-		in, ready := r.tryReadRetained(m, effect, w, now)
-		if ready {
-			return in.More
-		}
-	}
-}
-
-func (r *router) tryReadRetained(m *member, effect sessions.ReadRetained, w *retainedWalk, now time.Time) (in sessions.RetainedRead, ready bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	visits := retainedVisits
-	in = sessions.RetainedRead{Token: effect.Token, Filter: effect.Filter}
-	if in.RetainedPart, ready = w.next(effect.Max, &visits, now); ready {
-		m.post(in)
-	}
-	return in, ready
-}
-
-// appendRetained adds the entries that are gone from the log, and are still the retained messages of their topics, and those
-// that never were in it.
-func (r *router) appendRetained(entries []sessions.Entry, topics map[uint64]string, foreign []string) []sessions.Entry {
-	found := map[uint64]bool{}
-	for _, e := range entries {
-		found[e.Sequence] = true
-	}
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	for sequence, topic := range topics {
-		if n := r.retained.find(topic); !found[sequence] && n != nil && n.entry != nil && n.entry.Sequence == sequence {
-			entries = append(entries, n.entry.Entry)
-		}
-	}
-	for _, topic := range foreign {
-		if n := r.retained.find(topic); n != nil && n.entry != nil && n.entry.Sequence == 0 {
-			entries = append(entries, n.entry.Entry)
-		}
-	}
-	return entries
 }
 
 // addFilter puts a filter into the tree. mu is held.

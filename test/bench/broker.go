@@ -66,13 +66,18 @@ func (b *Broker) kill() {
 	}
 	<-b.done
 	for _, pid := range tree[1:] {
-		for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
-			if f := statFields(pid); f == nil || f[0] == "Z" {
-				break
-			}
-		}
+		awaitEnd(pid)
 	}
 	b.log.Close()
+}
+
+// awaitEnd returns when a process that is not our child has ended, or after 10 s. Nothing portable tells of its end, so it looks.
+func awaitEnd(pid int) {
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		if f := statFields(pid); f == nil || f[0] == "Z" {
+			return
+		}
+	}
 }
 
 // stop ends the broker with SIGTERM, or kills it when that takes too long.

@@ -158,7 +158,7 @@ func one(self string, t target, sc []string, limit time.Duration, logs string) *
 			return fail("start: %v", err)
 		}
 		defer br.stop()
-		time.Sleep(700 * time.Millisecond)
+		(&Proc{pid: br.cmd.Process.Pid}).rest()
 		args = append(args, "-pid", strconv.Itoa(br.cmd.Process.Pid))
 		defer func() {
 			select {

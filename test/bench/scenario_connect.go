@@ -39,7 +39,7 @@ func (e *Env) connectRate() {
 		})
 		dt := float64(nowNs()-t0) / 1e9
 		self1 := selfCPU()
-		time.Sleep(cfg.Linger)
+		time.Sleep(cfg.Linger) // what the broker still does for these clients is counted, too, for so long
 		cpu := e.proc.cpu() - cpu0
 		if err != nil {
 			e.fail("%s: %v", name, err)

@@ -18,7 +18,7 @@ func (e *Env) idle(offline bool) {
 		e.fail("%v", err)
 		return
 	}
-	time.Sleep(500 * time.Millisecond)
+	e.proc.rest()
 	rss0, pss0, disk0 := e.proc.rss(), e.proc.pss(), diskMB(cfg.DataDir)
 	e.res.RSSStart = rss0
 	e.proc.resetPeak()
@@ -51,9 +51,9 @@ func (e *Env) idle(offline bool) {
 		e.fail("%v", err)
 	}
 	cpu1 := e.proc.cpu()
-	time.Sleep(cfg.Settle)
+	time.Sleep(cfg.Settle) // what the broker gives back in this time does not count as memory of its clients
 	cpuA, tA := e.proc.cpu(), nowNs()
-	time.Sleep(3 * time.Second)
+	time.Sleep(3 * time.Second) // the time over which idle CPU is measured
 	idleCPU := (e.proc.cpu() - cpuA) / (float64(nowNs()-tA) / 1e9)
 	n := float64(cfg.N)
 	r := e.res
@@ -133,7 +133,7 @@ func (e *Env) scaling() {
 			e.extra(fmt.Sprintf("create_per_s@%d", want), float64(want-have)/(float64(nowNs()-b)/1e9))
 		}
 		have = want
-		time.Sleep(time.Second)
+		e.proc.rest()
 		f := e.pairs(1, fmt.Sprintf("q1s%d", k))
 		if f == nil {
 			return
