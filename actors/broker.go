@@ -311,7 +311,7 @@ func (b *Broker) watchRetained() {
 
 // fitsRetained reports whether a retained message that did not come through the log is one that a client might have published.
 func (b *Broker) fitsRetained(m *sessions.Message) bool {
-	return messageBytes(m) <= int64(b.cfg.Sessions.MaxPacketSize) && b.cfg.Sessions.TopicFits(m.Topic, true) && !sessions.ReservedTopic(m.Topic)
+	return m.Memory() <= int(b.cfg.Sessions.MaxPacketSize) && b.cfg.Sessions.TopicFits(m.Topic, true) && !sessions.ReservedTopic(m.Topic)
 }
 
 // listen hands what others publish on the live plane to the router until the broker stops.

@@ -70,8 +70,8 @@
 //	drops to be told together       4,096 pairs of client and reason: those of other clients are told without a client
 //	presence to be written          65,536 clients: that of others is made good for when there is room
 //	filters listened to             as many as those of connected clients, and those of the last 2 s
-//	requests of others              65,536, and 1,024 of a connection, for requests.timeout: the oldest cannot be answered any more
-//	requests of clients             65,536, for requests.timeout: answers to the oldest are dropped
+//	requests of others              65,536 or 64 MiB, and 1,024 or 256 KiB of topics of a connection, for requests.timeout: the oldest cannot be answered any more
+//	requests of clients             65,536 or 64 MiB, for requests.timeout: answers to the oldest are dropped
 //	lazy journal writes             5,000 a second for the node: they come later
 //
 // Locks: that of a directory shard is taken before the mailbox of the actor posted to; that of the router before those of

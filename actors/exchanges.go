@@ -11,9 +11,12 @@ import (
 	"dunlin/sessions"
 )
 
-// maxExchanges bounds the requests of others that wait for answers of clients, and those of clients that wait for answers of
-// others; of each the oldest are given up.
-const maxExchanges = 65_536
+// maxExchanges and maxExchangeBytes bound the requests of others that wait for answers of clients, and those of clients that
+// wait for answers of others; of each the oldest are given up.
+const (
+	maxExchanges     = 65_536
+	maxExchangeBytes = 64 << 20
+)
 
 // exchanges are the requests that wait for answers, in both directions, each known by a token that cannot be guessed.
 type exchanges struct {
@@ -56,10 +59,8 @@ func (x *exchanges) expire(now time.Time) {
 
 // makeRequest gives a message that nobody has seen yet what clients answer it by.
 func (x *exchanges) makeRequest(m *sessions.Message, r requested) {
-	token, full := x.requests.add(r, time.Now().Add(x.timeout))
-	if full {
-		x.dropped("", sessions.DropRequestsFull, 1)
-	}
+	token, givenUp := x.requests.add(r, len(r.reply), time.Now().Add(x.timeout))
+	x.giveUp(givenUp)
 	m.Request = true
 	m.Properties.ResponseTopic = sessions.ReplyTopic(token)
 	if m.Properties.CorrelationData == nil {
@@ -70,11 +71,16 @@ func (x *exchanges) makeRequest(m *sessions.Message, r requested) {
 // ask notes that an answer is awaited.
 func (x *exchanges) ask(a asking) (token string) {
 	a.asked, a.topic, a.correlation = strings.Clone(a.asked), strings.Clone(a.topic), bytes.Clone(a.correlation) // they outlive the packet
-	token, full := x.asks.add(a, time.Now().Add(x.timeout))
-	if full {
-		x.dropped("", sessions.DropRequestsFull, 1)
-	}
+	token, givenUp := x.asks.add(a, len(a.asked)+len(a.topic)+len(a.correlation), time.Now().Add(x.timeout))
+	x.giveUp(givenUp)
 	return token
+}
+
+// giveUp counts the requests that had to go for another.
+func (x *exchanges) giveUp(n uint64) {
+	if n > 0 {
+		x.dropped("", sessions.DropRequestsFull, n)
+	}
 }
 
 // askFor is the token of a message that names a topic for the answer, empty for others.
@@ -140,7 +146,7 @@ func (l *live) onAnswer(in sessions.LiveMessage) {
 		m.Properties.CorrelationData = a.correlation
 	}
 	switch {
-	case a.to != nil && a.to.reserve(1, len(m.Payload)):
+	case a.to != nil && a.to.reserve(1, m.Memory()):
 		a.to.post(sessions.Answered{Message: &m})
 	case a.to != nil:
 		l.dropped(a.to.clientID, sessions.DropSlowConsumer, 1)
@@ -153,19 +159,21 @@ func (l *live) onAnswer(in sessions.LiveMessage) {
 	}
 }
 
-// tokenTable finds values by tokens of at least 128 random bits, at most maxExchanges of them, each until its time is over.
-// Safe for concurrent use.
+// tokenTable finds values by tokens of at least 128 random bits, at most maxExchanges of them with maxExchangeBytes, each until
+// its time is over. Safe for concurrent use.
 type tokenTable[V any] struct {
 	// mu guards the fields below it.
 	mu      sync.Mutex
 	byToken map[string]*list.Element
 	// order has the entries, the oldest first: all have the same time.
 	order *list.List
+	bytes int
 }
 
 type tokenEntry[V any] struct {
 	token string
 	value V
+	bytes int
 	until time.Time
 }
 
@@ -173,16 +181,18 @@ func newTokenTable[V any]() tokenTable[V] {
 	return tokenTable[V]{byToken: map[string]*list.Element{}, order: list.New()}
 }
 
-// add keeps a value. full: the oldest one had to go for it.
-func (t *tokenTable[V]) add(v V, until time.Time) (token string, full bool) {
+// add keeps a value that brings so many bytes along, and returns how many of the oldest had to go for it.
+func (t *tokenTable[V]) add(v V, bytes int, until time.Time) (token string, givenUp uint64) {
 	token = rand.Text()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if full = t.order.Len() >= maxExchanges; full {
+	for t.order.Len() >= maxExchanges || t.order.Len() > 0 && t.bytes+bytes > maxExchangeBytes {
 		t.remove(t.order.Front())
+		givenUp++
 	}
-	t.byToken[token] = t.order.PushBack(tokenEntry[V]{token, v, until})
-	return token, full
+	t.byToken[token] = t.order.PushBack(tokenEntry[V]{token, v, bytes, until})
+	t.bytes += bytes
+	return token, givenUp
 }
 
 // get finds a value whose time is not over.
@@ -221,6 +231,8 @@ func (t *tokenTable[V]) expire(now time.Time) {
 
 // remove removes an entry. mu is held.
 func (t *tokenTable[V]) remove(e *list.Element) {
-	delete(t.byToken, e.Value.(tokenEntry[V]).token)
+	entry := e.Value.(tokenEntry[V])
+	delete(t.byToken, entry.token)
+	t.bytes -= entry.bytes
 	t.order.Remove(e)
 }

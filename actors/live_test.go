@@ -287,22 +287,25 @@ func TestClientsAskOthers(t *testing.T) {
 func TestRequestsAreBounded(t *testing.T) {
 	table := newTokenTable[int]()
 	now := time.Now()
-	first, full := table.add(1, now.Add(time.Second))
-	if full {
+	first, givenUp := table.add(1, 10, now.Add(time.Second))
+	if givenUp > 0 {
 		t.Fatal("full")
 	}
 	for i := range maxExchanges - 1 {
-		if _, full = table.add(i, now.Add(time.Minute)); full {
+		if _, givenUp = table.add(i, 10, now.Add(time.Minute)); givenUp > 0 {
 			t.Fatalf("full after %d", i)
 		}
 	}
-	if _, full = table.add(0, now.Add(time.Minute)); !full {
+	if _, givenUp = table.add(0, 10, now.Add(time.Minute)); givenUp != 1 {
 		t.Error("it grows for ever")
 	}
 	if _, ok := table.get(first, now); ok {
 		t.Error("the oldest is still there")
 	}
-	last, _ := table.add(7, now.Add(time.Minute))
+	if _, givenUp = table.add(0, maxExchangeBytes-100, now.Add(time.Minute)); givenUp != maxExchanges-10 || table.bytes > maxExchangeBytes {
+		t.Errorf("%d are given up for a large one, %d bytes are left", givenUp, table.bytes)
+	}
+	last, _ := table.add(7, 0, now.Add(time.Minute))
 	if v, ok := table.take(last, now); !ok || v != 7 {
 		t.Error("the youngest is not there")
 	}

@@ -58,18 +58,18 @@ func (m *member) release(messages, bytes int) {
 	m.untakenBytes.Add(int64(-bytes))
 }
 
-// entryBytes is what the payloads of entries that decode take.
+// entryBytes is what entries that decode take in memory.
 func entryBytes(entries []sessions.Entry) (bytes int) {
 	for i := range entries {
-		bytes += len(entries[i].Message.Payload)
+		bytes += entries[i].Message.Memory()
 	}
 	return bytes
 }
 
-// messageListBytes is what the payloads of messages take.
+// messageListBytes is what messages take in memory.
 func messageListBytes(messages []*sessions.Message) (bytes int) {
 	for _, m := range messages {
-		bytes += len(m.Payload)
+		bytes += m.Memory()
 	}
 	return bytes
 }

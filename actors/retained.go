@@ -109,7 +109,7 @@ func (x *retainedIndex) set(node *retainedNode, e sessions.Entry) (a applied) {
 	a.taken, a.now = true, &retainedMessage{Entry: sessions.Entry{Position: e.Position, Message: cloneMessage(m)}}
 	node.entry = a.now
 	x.messages++
-	x.bytes += messageBytes(m)
+	x.bytes += int64(m.Memory())
 	return a
 }
 
@@ -167,7 +167,7 @@ func (x *retainedIndex) remove(topic string) {
 
 func (x *retainedIndex) uncount(e *retainedMessage) {
 	x.messages--
-	x.bytes -= messageBytes(e.Message)
+	x.bytes -= int64(e.Message.Memory())
 }
 
 // remove takes away the entry of the topic that is rest, seen from this node, and returns it.
@@ -210,14 +210,4 @@ func cloneMessage(m *sessions.Message) *sessions.Message {
 		p.UserProperties[i] = mqttcodec.UserProperty{Key: strings.Clone(u.Key), Value: strings.Clone(u.Value)}
 	}
 	return &c
-}
-
-// messageBytes is what a message brings along: its topic, payload and properties.
-func messageBytes(m *sessions.Message) int64 {
-	p := &m.Properties
-	n := len(m.Topic) + len(m.Payload) + len(p.ContentType.Value) + len(p.ResponseTopic) + len(p.CorrelationData)
-	for _, u := range p.UserProperties {
-		n += len(u.Key) + len(u.Value)
-	}
-	return int64(n)
 }

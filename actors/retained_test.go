@@ -347,7 +347,7 @@ func TestRetainedIndexAgreesWithAPlainMap(t *testing.T) {
 				live, bytes := 0, int64(0)
 				x.root.visitAll(func(n *retainedNode) {
 					live++
-					bytes += messageBytes(n.entry.Message)
+					bytes += int64(n.entry.Message.Memory())
 				})
 				if x.messages != live || x.bytes != bytes || live > len(model) {
 					t.Fatalf("counted %d messages and %d bytes, want %d and %d", x.messages, x.bytes, live, bytes)

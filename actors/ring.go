@@ -26,7 +26,7 @@ func entrySize(e *sessions.Entry) int {
 	if e.Message == nil {
 		return entryOverhead
 	}
-	return entryOverhead + len(e.Message.Payload) + len(e.Message.Topic)
+	return entryOverhead + e.Message.Memory()
 }
 
 // append adds the next entry and lets go of the oldest ones past the bound.

@@ -3,6 +3,7 @@ package actors
 import (
 	"testing"
 
+	"dunlin/mqttcodec"
 	"dunlin/sessions"
 
 	"pgregory.net/rapid"
@@ -70,5 +71,21 @@ func TestRingIsCompacted(t *testing.T) {
 	}
 	if got := r.since(99_995); len(got) != 5 || r.after != 99_990 {
 		t.Fatalf("%d entries since 99995, complete after %d", len(got), r.after)
+	}
+}
+
+// What a client puts into properties counts as what it puts into the payload.
+func TestRingIsBoundedInProperties(t *testing.T) {
+	r := ring{maxBytes: 100 << 10}
+	for i := range 100 {
+		r.append(sessions.Entry{
+			Position: sessions.Position{Sequence: uint64(i + 1)},
+			Message: &sessions.Message{Topic: "t", Properties: mqttcodec.MessageProperties{
+				UserProperties: []mqttcodec.UserProperty{{Key: "k", Value: string(make([]byte, 20<<10))}},
+			}},
+		})
+	}
+	if n := len(r.entries) - r.first; n > 5 {
+		t.Errorf("%d messages of 20 KiB are kept in 100 KiB", n)
 	}
 }

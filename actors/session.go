@@ -248,7 +248,7 @@ func (a *sessionActor) handle(message any) {
 		a.member.release(len(m.Messages), messageListBytes(m.Messages))
 		a.step(m)
 	case sessions.Answered:
-		a.member.release(1, len(m.Message.Payload))
+		a.member.release(1, m.Message.Memory())
 		a.step(m)
 	case sessions.SharedDelivered:
 		a.sharedTaken += len(m.Entries)

@@ -109,7 +109,7 @@ func (a *sessionActor) send(e sessions.Send) {
 	size := int64(64)
 	switch p := e.Packet.(type) {
 	case *mqttcodec.Publish:
-		size += int64(len(p.Topic) + len(p.Payload))
+		size += int64(len(p.Topic) + len(p.Payload) + p.Properties.Memory())
 		a.publishes++
 	case *mqttcodec.SharedPublish:
 		size = int64(p.Len())

@@ -319,7 +319,7 @@ func (s *share) room() int {
 	defer s.mu.Unlock()
 	bytes := 0
 	for _, e := range s.ready {
-		if bytes += len(e.Message.Payload); len(e.members) == 0 || bytes >= takeBytes {
+		if bytes += e.Message.Memory(); len(e.members) == 0 || bytes >= takeBytes {
 			return 0
 		}
 	}
@@ -509,7 +509,7 @@ func (s *share) route(msg *sessions.Message) {
 	if len(s.members) == 0 {
 		return
 	}
-	m := s.choose(func(m *member) bool { return m.takesShared() && m.reserve(1, len(msg.Payload)) })
+	m := s.choose(func(m *member) bool { return m.takesShared() && m.reserve(1, msg.Memory()) })
 	if m == nil {
 		s.shares.stats.Dropped("", sessions.DropSlowConsumer, 1)
 		return

@@ -42,7 +42,7 @@
 // Of what this node writes to the retained messages the revisions wait for their watch, 4,096 stretches: more are left out, and read.
 // What others publish is only counted, up to 16,384 messages that wait for it: more are dropped, and the log is looked at anyway.
 //
-// On the live plane 8,192 messages of others may wait to be handed over, and 16,384 messages or 16 MiB to be published: more are
+// On the live plane 8,192 messages of others or 64 MiB may wait to be handed over, and 16,384 messages or 16 MiB to be published: more are
 // dropped. Filters to be listened to wait for their turn, however many.
 //
 // What a reader gets back from JetStream is untrusted: a subject that is no topic, or a header that makes no sense, is

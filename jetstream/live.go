@@ -19,8 +19,6 @@ import (
 )
 
 const (
-	// liveIncoming is how many messages of others may wait to be handed over; more are dropped.
-	liveIncoming = 8192
 	// liveBatch is how many are handed over at once.
 	liveBatch = 256
 	// liveBusy is how many batches in a row put off what waits for a lull.
@@ -51,13 +49,15 @@ type Live struct {
 	prefix   string // of subjects, with the dot
 	inbox    string // of answers, with the dot
 	subjects *subjectCache
-	incoming chan *nats.Msg
+	// arrivals is what the connections bring, incoming what of it waits to be handed over.
+	arrivals chan *nats.Msg
+	incoming liveIncoming
 	outgoing liveOutgoing
 	// captured: a stream takes what is published on the live plane. Of an embedded server only. unsure: look again.
 	captured, unsure atomic.Bool
 	// overrun: messages were dropped since they were counted last.
 	overrun atomic.Bool
-	// wake is for the goroutine that carries out orders, lull for the one that hands over.
+	// wake is for the goroutine that carries out orders, lull for the one that gathers.
 	wake, lull chan struct{}
 
 	// mu guards the fields below it, and those of the filters.
@@ -115,7 +115,7 @@ func OpenLive(connect func() (*nats.Conn, error), embedded *Embedded, c Config, 
 		config: &c, nc: nc, turns: turns, embedded: embedded, stats: stats,
 		prefix: c.Names.LiveSubjects + ".", inbox: liveInboxPrefix + rand.Text() + ".",
 		subjects: newSubjectCache(c.Mapping, c.Names.LiveSubjects+"."),
-		incoming: make(chan *nats.Msg, liveIncoming),
+		arrivals: make(chan *nats.Msg, liveArrivals), incoming: liveIncoming{wake: make(chan struct{}, 1)},
 		outgoing: liveOutgoing{wake: make(chan struct{}, 1)},
 		wake:     make(chan struct{}, 1), lull: make(chan struct{}, 1),
 		filters: map[string]*liveFilter{}, bySub: map[*nats.Subscription]*liveFilter{},
@@ -131,7 +131,7 @@ func OpenLive(connect func() (*nats.Conn, error), embedded *Embedded, c Config, 
 
 // prepare subscribes to answers, and to news of streams that may take what we publish.
 func (l *Live) prepare() error {
-	sub, err := l.nc.ChanSubscribe(l.inbox+"*", l.incoming)
+	sub, err := l.nc.ChanSubscribe(l.inbox+"*", l.arrivals)
 	if err != nil {
 		return err
 	}
@@ -139,7 +139,7 @@ func (l *Live) prepare() error {
 	if l.embedded == nil {
 		return nil
 	}
-	if sub, err = l.nc.ChanSubscribe(l.prefix+">", l.incoming); err != nil {
+	if sub, err = l.nc.ChanSubscribe(l.prefix+">", l.arrivals); err != nil {
 		return err
 	}
 	l.all.subs, l.bySub[sub] = []liveSubscription{{sub: sub}}, &l.all
@@ -251,6 +251,7 @@ func (l *Live) Run(ctx context.Context, receive func([]sessions.LiveMessage)) er
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { l.obey(ctx); return nil })
 	group.Go(func() error { l.send(ctx); return nil })
+	group.Go(func() error { l.gather(ctx); return nil })
 	group.Go(func() error { l.hear(ctx, receive); return nil })
 	return group.Wait()
 }
@@ -322,9 +323,9 @@ func (l *Live) subscribe(f *liveFilter) {
 		var sub *nats.Subscription
 		var err error
 		if f.share == "" {
-			sub, err = l.nc.ChanSubscribe(l.prefix+subject, l.incoming)
+			sub, err = l.nc.ChanSubscribe(l.prefix+subject, l.arrivals)
 		} else {
-			sub, err = l.turns.ChanQueueSubscribe(l.prefix+subject, groupName(l.config, f.share), l.incoming)
+			sub, err = l.turns.ChanQueueSubscribe(l.prefix+subject, groupName(l.config, f.share), l.arrivals)
 		}
 		if err != nil { // closed
 			l.config.Logger.Warn("live plane: not subscribed", "subject", l.prefix+subject, "cause", err)
@@ -344,7 +345,7 @@ func (l *Live) leave() {
 	l.leaving = nil
 	for _, f := range leaving {
 		l.tree.Remove(f.filter, f)
-		l.countLocked(f)
+		l.stats.LiveOverrun.Add(l.countLocked(f))
 		for _, s := range f.subs {
 			delete(l.bySub, s.sub)
 		}
@@ -390,8 +391,8 @@ func (l *Live) countDropped() {
 	if dropped > 0 && l.overrun.CompareAndSwap(false, true) { // it may go on, and is not told again
 		time.AfterFunc(liveCount, l.countDropped)
 	}
-	if n := l.stats.LiveOverrun.Load(); dropped > 0 && telling(n, dropped) {
-		l.config.Logger.Warn("live plane: messages of others came faster than they could be handed over", "dropped_so_far", n)
+	if dropped > 0 {
+		l.tellOverrun(dropped)
 	}
 }
 
@@ -405,36 +406,69 @@ func (l *Live) countLocked(f *liveFilter) (dropped uint64) {
 			s.dropped = n
 		}
 	}
-	l.stats.LiveOverrun.Add(dropped)
 	return dropped
+}
+
+// gather queues what arrives until ctx ends. It waits for nobody, so that no more than the queue allows is in memory. Where nothing
+// is on its way it marks that filters may be left.
+func (l *Live) gather(ctx context.Context) {
+	list := make([]*nats.Msg, 0, liveBatch)
+	leaving, busy := false, 0
+	for {
+		select {
+		case m := <-l.arrivals:
+			list = drain(l.arrivals, append(list[:0], m))
+			if dropped := l.incoming.put(list); dropped > 0 {
+				l.tellOverrun(dropped)
+			}
+			clear(list)
+			busy++
+		case <-l.lull:
+			leaving, busy = true, 0
+		case <-ctx.Done():
+			return
+		}
+		if leaving && (len(l.arrivals) == 0 || busy >= liveBusy) {
+			l.incoming.mark()
+			leaving = false
+		}
+	}
+}
+
+// tellOverrun counts messages that came faster than they were handed over.
+func (l *Live) tellOverrun(dropped uint64) {
+	if n := l.stats.LiveOverrun.Add(dropped); telling(n, dropped) {
+		l.config.Logger.Warn("live plane: messages of others came faster than they could be handed over", "dropped_so_far", n)
+	}
 }
 
 // hear hands over what comes until ctx ends.
 func (l *Live) hear(ctx context.Context, receive func([]sessions.LiveMessage)) {
 	batch := make([]sessions.LiveMessage, 0, liveBatch)
 	messages := make([]*nats.Msg, 0, liveBatch)
-	busy := 0
 	for {
 		select {
-		case m := <-l.incoming:
-			messages = drain(l.incoming, append(messages[:0], m))
-			batch = l.decodeAll(messages, batch[:0])
-			clear(messages)
-			if len(batch) > 0 {
-				receive(batch)
-				clear(batch)
-			}
-			busy++
-		case <-l.lull:
+		case <-l.incoming.wake:
 		case <-ctx.Done():
 			return
 		}
-		if len(l.incoming) == 0 || busy >= liveBusy {
-			l.leave()
-			busy = 0
-		} else {
-			notify(l.lull)
+		messages = l.incoming.take(messages)
+		for rest := messages; len(rest) > 0; {
+			n := slices.Index(rest, nil)
+			if n < 0 {
+				n = len(rest)
+			}
+			if batch = l.decodeAll(rest[:n], batch[:0]); len(batch) > 0 {
+				receive(batch)
+				clear(batch)
+			}
+			if rest = rest[n:]; len(rest) > 0 {
+				l.leave()
+				rest = rest[1:]
+			}
 		}
+		l.incoming.done(messages)
+		clear(messages)
 	}
 }
 

@@ -21,7 +21,7 @@ type livePublication struct {
 	message        *sessions.Message
 }
 
-func (p *livePublication) size() int { return len(p.message.Payload) + 256 }
+func (p *livePublication) size() int { return p.message.Memory() + 256 }
 
 // liveOutgoing keeps whoever publishes from waiting for the connection. Safe for concurrent use.
 type liveOutgoing struct {

@@ -385,6 +385,33 @@ func TestLiveGoesOnAfterALossOfTheConnection(t *testing.T) {
 	publishAll(t, server.Conn, "mqtt0.c")
 }
 
+// Also when it is few messages that weigh much.
+func TestLiveIsBoundedInBytes(t *testing.T) {
+	e := startEmbedded(t)
+	n, nc := startLive(t, e, true), visitor(t, e)
+	n.listen("a")
+	publishAll(t, nc, "mqtt0.a")
+	n.wantPayloads("mqtt0.a")
+	n.mu.Lock() // it takes nothing
+	const messages = 300
+	payload := make([]byte, 1<<20)
+	for range messages {
+		if err := nc.Publish("mqtt0.a", payload); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "drops are counted", func() bool { return n.stats.LiveOverrun.Load() >= messages-64-1 })
+	n.mu.Unlock()
+	eventually(t, "each message came or is counted", func() bool {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		return uint64(len(n.received))+n.stats.LiveOverrun.Load() == messages
+	})
+}
+
 // What comes faster than it is handed over is dropped and counted.
 func TestLiveCountsWhatItIsTooSlowFor(t *testing.T) {
 	e := startEmbedded(t)

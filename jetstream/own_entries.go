@@ -50,7 +50,7 @@ func (o *ownEntries) put(done []settled) {
 			continue
 		}
 		o.stored++
-		size := len(e.Message.Payload) + len(e.Message.Topic)
+		size := e.Message.Memory()
 		if !o.collecting || len(o.entries) >= ownEntriesMax || o.bytes+size > ownBytesMax && o.bytes > 0 {
 			continue
 		}

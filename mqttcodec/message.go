@@ -15,6 +15,18 @@ type MessageProperties struct {
 	UserProperties  []UserProperty
 }
 
+// userPropertyMemory is what a user property takes beside its strings.
+const userPropertyMemory = 32
+
+// Memory is about how many bytes the properties take in memory: for bounds. Each user property counts, also an empty one.
+func (p *MessageProperties) Memory() int {
+	n := len(p.ContentType.Value) + len(p.ResponseTopic) + len(p.CorrelationData) + len(p.UserProperties)*userPropertyMemory
+	for i := range p.UserProperties {
+		n += len(p.UserProperties[i].Key) + len(p.UserProperties[i].Value)
+	}
+	return n
+}
+
 // message is what the section says of the application message. Response Topic is a topic name. [MQTT-3.3.2-13] [MQTT-3.3.2-14]
 func (d *decoder) message(s *properties) MessageProperties {
 	m := MessageProperties{

@@ -28,7 +28,7 @@ type delivery struct {
 	shared *mqttcodec.Shared
 }
 
-func (d *delivery) size() int { return len(d.entry.Message.Payload) + len(d.entry.Message.Topic) }
+func (d *delivery) size() int { return d.entry.Message.Memory() }
 
 // fetchState is what is known about catching up.
 type fetchState struct {

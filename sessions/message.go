@@ -28,6 +28,10 @@ type Message struct {
 	Publisher string
 }
 
+// Memory is about how many bytes the message brings along in memory: topic, payload and properties. All bounds in bytes count
+// so, since a client may put as much into properties as into the payload.
+func (m *Message) Memory() int { return len(m.Topic) + len(m.Payload) + m.Properties.Memory() }
+
 // Expired reports whether the message's expiry interval has passed. [MQTT-3.3.2-5]
 func (m *Message) Expired(now time.Time) bool {
 	return m.Properties.MessageExpirySeconds.Present && m.remaining(now) <= 0

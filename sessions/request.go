@@ -60,8 +60,12 @@ func askedTopic(topic string) (asked string, ok bool) {
 	return asked, ok
 }
 
-// maxRequested bounds the requests that a connection may have been sent and not answered; the oldest are given up.
-const maxRequested = 1024
+// maxRequested and maxRequestedBytes bound the requests that a connection may have been sent and not answered, and their topics;
+// the oldest are given up.
+const (
+	maxRequested      = 1024
+	maxRequestedBytes = 256 << 10
+)
 
 // noteRequest notes that the client was sent a request, so that it may answer, once.
 func (s *Session) noteRequest(now time.Time, m *Message, dst []Effect) []Effect {
@@ -78,7 +82,12 @@ func (s *Session) noteRequest(now time.Time, m *Message, dst []Effect) []Effect 
 	if slices.ContainsFunc(s.requested, func(other sentRequest) bool { return other.token == r.token }) {
 		return dst // by another of its filters
 	}
-	if len(s.requested) >= maxRequested {
+	bytes := len(r.topic)
+	for _, other := range s.requested {
+		bytes += len(other.topic)
+	}
+	for len(s.requested) >= maxRequested || len(s.requested) > 0 && bytes > maxRequestedBytes {
+		bytes -= len(s.requested[0].topic)
 		s.requested = s.requested[1:]
 		dst = append(dst, Drop{Reason: DropRequestsFull, Count: 1})
 	}
