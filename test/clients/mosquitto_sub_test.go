@@ -154,8 +154,12 @@ func (s *mosquittoSub) printed() string {
 }
 
 // stop has the program disconnect. In 5.0 it then says reason 0x04: its will is published. It does so in a signal handler,
-// which rarely waits for ever for a lock that the program held when the signal came: then it is killed.
+// which prints what the program was about to print once more, or rarely waits for ever for a lock that the program held when the
+// signal came: then it is killed. So it should be at rest.
 func (s *mosquittoSub) stop() error {
+	if err := harness.Within(harness.Patience, func() error { return harness.Asleep(s.cmd.Process.Pid) }); err != nil {
+		return err
+	}
 	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		return err
 	}

@@ -15,14 +15,9 @@ const tick = 10 * time.Millisecond
 // CPU is the user and system time that the broker's process has used, to a hundredth of a second. It works where there
 // is /proc.
 func (b *Broker) CPU() (time.Duration, error) {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", b.PID()))
+	fields, err := processStat(b.PID())
 	if err != nil {
 		return 0, err
-	}
-	_, rest, found := bytes.Cut(stat, []byte(") ")) // behind the name of the program
-	fields := bytes.Fields(rest)
-	if !found || len(fields) < 13 {
-		return 0, errors.New("not the fields of /proc/PID/stat")
 	}
 	var ticks int64
 	for _, f := range fields[11:13] { // utime, stime
@@ -33,6 +28,29 @@ func (b *Broker) CPU() (time.Duration, error) {
 		ticks += n
 	}
 	return time.Duration(ticks) * tick, nil
+}
+
+// Asleep is nil when a process with one thread waits for something.
+func Asleep(pid int) error {
+	fields, err := processStat(pid)
+	if err == nil && string(fields[0]) != "S" {
+		err = fmt.Errorf("process %d is in state %s", pid, fields[0])
+	}
+	return err
+}
+
+// processStat are the fields of /proc/PID/stat behind the name of the program.
+func processStat(pid int) ([][]byte, error) {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return nil, err
+	}
+	_, rest, found := bytes.Cut(stat, []byte(") "))
+	fields := bytes.Fields(rest)
+	if !found || len(fields) < 13 {
+		return nil, errors.New("not the fields of /proc/PID/stat")
+	}
+	return fields, nil
 }
 
 // PID is the process identifier of the broker.

@@ -12,14 +12,18 @@ const Patience = 20 * time.Second
 // Eventually calls check until it returns nil, and fails the test with its last error when within has passed.
 func Eventually(t testing.TB, within time.Duration, what string, check func() error) {
 	t.Helper()
+	if err := Within(within, check); err != nil {
+		t.Fatalf("%s: not within %v: %v", what, within, err)
+	}
+}
+
+// Within calls check until it returns nil, and returns its last error when within has passed.
+func Within(within time.Duration, check func() error) error {
 	deadline := time.Now().Add(within)
 	for {
 		err := check()
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("%s: not within %v: %v", what, within, err)
+		if err == nil || time.Now().After(deadline) {
+			return err
 		}
 		time.Sleep(10 * time.Millisecond)
 	}

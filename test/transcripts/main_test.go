@@ -12,7 +12,7 @@
 // are its output, standard output and standard error in one. The page uses the ports that are the defaults; here they are others.
 //
 // A command that ends with " &" runs in the background, and its output stands under it, whenever it came. The next command is
-// started when mosquitto_sub has its SUBACK, and when another program has written its first line, or nothing for a second. It
+// started when mosquitto_sub has its SUBACK, and when another program has written its first line and then nothing for a second. It
 // is ended with its block, when it has written what the page says. Such a command must be a single program.
 //
 // "dunlin serve … &" goes on until the page ends or another one takes its place. Its log has to go to a file *.log.

@@ -158,11 +158,10 @@ func (s *terminal) start(line string) *job {
 	if isServe {
 		s.served = j
 	}
-	patience := quiet
-	if isServe || ready == subscribed {
-		patience = harness.Patience
+	j.await(harness.Patience, ready.MatchString)
+	if !isServe && ready != subscribed { // nats says what it is about to do
+		j.await(quiet, func(string) bool { return false })
 	}
-	j.await(patience, ready.MatchString)
 	return j
 }
 
