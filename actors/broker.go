@@ -30,6 +30,8 @@ type Storage struct {
 	Presence sessions.PresenceStore
 	// Live is the live plane, nil for a node that is alone on it.
 	Live sessions.Live
+	// Nodes are the other nodes on the same storage, nil where there cannot be any.
+	Nodes sessions.Nodes
 	// Delayed is needed unless Config.Sessions.MaxDelay is 0.
 	Delayed sessions.Delayed
 }
@@ -65,6 +67,8 @@ type Broker struct {
 	resting   *resting
 	shares    *shares
 	live      *live
+	cluster   *cluster
+	ends      logEnds
 	delayed   *delayed // nil where messages are not delayed
 	catchUp   *catchUp
 	recovered recovered
@@ -138,6 +142,12 @@ func start(ctx context.Context, cfg Config, storage Storage, log *slog.Logger, o
 		b.delayed = newDelayed(b)
 	}
 	b.connections.open = map[*connection]struct{}{}
+	b.cluster = newCluster(b)
+	if err := b.listenToNodes(ctx); err != nil {
+		b.cancel()
+		open.close()
+		return nil, err
+	}
 	found, err := b.readStorage(ctx)
 	if err != nil {
 		b.cancel()
@@ -176,6 +186,7 @@ func start(ctx context.Context, cfg Config, storage Storage, log *slog.Logger, o
 		b.task(b.delayed.run)
 	}
 	b.task(b.reportDrops)
+	b.task(func() { b.cluster.watch(b.running) })
 	b.task(func() { b.live.keep(b.running) })
 	if !b.live.alone() {
 		b.task(b.listen)
@@ -312,6 +323,29 @@ func (b *Broker) watchRetained() {
 // fitsRetained reports whether a retained message that did not come through the log is one that a client might have published.
 func (b *Broker) fitsRetained(m *sessions.Message) bool {
 	return m.Memory() <= int(b.cfg.Sessions.MaxPacketSize) && b.cfg.Sessions.TopicFits(m.Topic, true) && !sessions.ReservedTopic(m.Topic)
+}
+
+// listenToNodes takes what other nodes say until the broker stops. It returns when they reach this one.
+func (b *Broker) listenToNodes(ctx context.Context) error {
+	if b.storage.Nodes == nil {
+		return nil
+	}
+	ready, failed := make(chan struct{}), make(chan error, 1)
+	b.task(func() {
+		err := b.storage.Nodes.Run(b.running, b.cfg.Sessions.Boot, b.cluster, func() { close(ready) })
+		if err != nil && b.running.Err() == nil {
+			failed <- err
+			b.fail(fmt.Errorf("other nodes cannot be heard any more: %w", err))
+		}
+	})
+	select {
+	case <-ready:
+		return nil
+	case err := <-failed:
+		return fmt.Errorf("listen to other nodes: %w", err)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // listen hands what others publish on the live plane to the router until the broker stops.

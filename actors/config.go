@@ -52,6 +52,9 @@ type Config struct {
 	MaxShares int
 	// MaxReplays bounds the replays of all clients together.
 	MaxReplays int
+	// DeadAfter is how long another node has given no sign of life when it is taken for dead. IsolationTimeout is how long storage
+	// has taken no checkpoint of this one when it lets go of persistent sessions, which others may have taken over then.
+	DeadAfter, IsolationTimeout time.Duration
 }
 
 // DefaultConfig listens on the loopback address.
@@ -75,6 +78,8 @@ func DefaultConfig(boot string) Config {
 		MaxRetained:     1_000_000,
 		MaxShares:       1000,
 		MaxReplays:      100,
+
+		DeadAfter: 30 * time.Second, IsolationTimeout: 10 * time.Second,
 	}
 }
 
@@ -107,6 +112,9 @@ func (c *Config) Validate() error {
 	}
 	if c.ConnectRate < 0 {
 		return fmt.Errorf("connect rate %d is negative", c.ConnectRate)
+	}
+	if c.IsolationTimeout <= 0 || c.DeadAfter < 2*c.IsolationTimeout {
+		return fmt.Errorf("a node is taken for dead after %v, which is less than twice the isolation timeout %v", c.DeadAfter, c.IsolationTimeout)
 	}
 	if c.ParkAfter < 0 {
 		return fmt.Errorf("time before a session is parked %v is negative", c.ParkAfter)

@@ -94,21 +94,24 @@ func (d *directory) connect(c *connection, m *attach) bool {
 		c.refuse(mqttcodec.ServerUnavailable) // CONNACK has no 0x8B
 		return false
 	}
-	ref := d.actorOf(s, m.packet.ClientID)
+	if m.stamp == 0 {
+		m.stamp = d.broker.cluster.nextStamp()
+	}
+	ref := d.actorOf(s, m.packet.ClientID, m)
 	c.session.Store(ref)
 	ref.post(m)
 	return true
 }
 
-// actorOf returns the actor to post one message to. The shard is locked.
-func (d *directory) actorOf(s *directoryShard, clientID string) *sessionRef {
+// actorOf returns the actor to post one message to: m, or a wake when that is nil. The shard is locked.
+func (d *directory) actorOf(s *directoryShard, clientID string, m *attach) *sessionRef {
 	e := s.entries[clientID]
 	if e == nil {
 		e = &directoryEntry{settled: true}
 		s.entries[clientID] = e
 	}
 	if e.ref == nil {
-		e.ref = d.spawn(s, clientID, e)
+		e.ref = d.spawn(s, clientID, e, m)
 		e.posted = 0
 		d.live.Add(1)
 	}
@@ -118,13 +121,14 @@ func (d *directory) actorOf(s *directoryShard, clientID string) *sessionRef {
 
 // spawn makes a session actor. Its name is never used again, so that a message to an old one cannot reach a new one. The
 // shard is locked.
-func (d *directory) spawn(s *directoryShard, clientID string, e *directoryEntry) *sessionRef {
+func (d *directory) spawn(s *directoryShard, clientID string, e *directoryEntry, m *attach) *sessionRef {
 	var f failure
 	if e.failure != nil {
 		f = *e.failure
 		e.failure.ghosts = nil
 	}
 	a := newSessionActor(d.broker, clientID, e.stored, f.scanFrom, f.ghosts)
+	a.entered = m
 	s.next = a
 	if _, err := d.broker.root.SpawnNamed(s.props, "session/"+strconv.FormatUint(d.serial.Add(1), 10)+"/"+clientID); err != nil {
 		panic(fmt.Sprintf("spawn session actor: %v", err)) // Invariant: the serial makes the name unique.
@@ -212,7 +216,7 @@ func (d *directory) wake(clientID string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if e := s.entries[clientID]; e != nil && e.ref == nil && !d.closed.Load() {
-		d.actorOf(s, clientID).post(&wake{})
+		d.actorOf(s, clientID, nil).post(&wake{})
 	}
 }
 
@@ -342,5 +346,5 @@ func (t *deadlineTimer) timerFired(uint8, uint32) {
 		t.directory.rearm(t.clientID, e)
 		return
 	}
-	t.directory.actorOf(s, t.clientID).post(&wake{})
+	t.directory.actorOf(s, t.clientID, nil).post(&wake{})
 }

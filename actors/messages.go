@@ -16,6 +16,9 @@ type attach struct {
 	identity   sessions.Identity
 	// authenticationData is the last word of the authentication method, for CONNACK.
 	authenticationData []byte
+	// stamp is that of the claim to the session, tries how often it was not the first after all.
+	stamp int64
+	tries int
 }
 
 // inbound: packets of a client, read together. connection → session.
@@ -40,10 +43,14 @@ type outbound struct {
 	close bool
 }
 
+// relinquish and announce are in handover.go.
+
 // loaded: what storage holds of a session. loader → session.
 type loaded struct {
 	session *sessions.Session
-	err     error
+	// borrowed: it is another node's until a client is let in here.
+	borrowed bool
+	err      error
 }
 
 // queueFetched: what the durable queue that a session catches up from held. loader → session.
@@ -87,6 +94,13 @@ type decongested struct{ connection *connection }
 type liveEffective struct {
 	effect    sessions.Subscribe
 	shareErrs []error
+}
+
+// logEndKnown: everything that was stored before a SUBSCRIBE is at or below a sequence. log → session.
+type logEndKnown struct {
+	effect    sessions.Subscribe
+	shareErrs []error
+	sequence  uint64
 }
 
 // retrySubscribe: the log was handed out far enough for a subscription to be made. router → session.

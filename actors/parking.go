@@ -3,6 +3,7 @@ package actors
 import (
 	"container/list"
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
 	"time"
@@ -315,7 +316,10 @@ func (p *parking) queue(ctx context.Context, clientID string) (filters []string,
 	if filters, after, ok := p.broker.resting.queue(clientID, &p.broker.cfg.Sessions); ok {
 		return filters, after, nil
 	}
-	s, err := p.broker.loadSession(ctx, clientID, 0, false)
+	s, _, err := p.broker.loadSession(ctx, loading{clientID: clientID})
+	if errors.Is(err, errElsewhere) {
+		return nil, sessions.Position{}, nil
+	}
 	if err != nil || s.Absent() {
 		return nil, sessions.Position{}, err
 	}

@@ -3,8 +3,6 @@ package actors
 import (
 	"cmp"
 	"context"
-	"fmt"
-	"maps"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -53,6 +51,11 @@ func (b *Broker) readStorage(ctx context.Context) (found, error) {
 	if err != nil {
 		return f, err
 	}
+	if b.storage.Nodes != nil {
+		if f.checkpoints, err = b.meetNodes(ctx, f.checkpoints, last); err != nil {
+			return f, err
+		}
+	}
 	b.recovered.checkpoints, b.recovered.started = map[string]*sessions.Checkpoint{}, time.Now()
 	b.recovered.ids.Store(&map[string][]string{})
 	if b.delayed != nil {
@@ -85,8 +88,26 @@ func (b *Broker) readStorage(ctx context.Context) (found, error) {
 	if err := b.storage.Log.Scan(ctx, from, last.Sequence, rescan); err != nil {
 		return f, err
 	}
-	f.sessions, err = b.readSessions(ctx)
+	f.sessions, err = b.readSessions(ctx, func(owner string) bool { return !b.cluster.alive(owner) }, b.recoveryOf)
 	return f, err
+}
+
+// meetNodes makes this boot known by a first checkpoint, and then the nodes to each other: of two that start at the same time at
+// least one finds the other. The checkpoint stays where the log was not worked off by earlier boots.
+func (b *Broker) meetNodes(ctx context.Context, earlier []sessions.Checkpoint, last sessions.Position) ([]sessions.Checkpoint, error) {
+	first := last
+	for _, c := range earlier {
+		if c.Position.Sequence < first.Sequence {
+			first = c.Position
+		}
+	}
+	if err := b.storage.Store.SaveCheckpoint(ctx, b.checkpoint(first)); err != nil {
+		return nil, err
+	}
+	checkpoints, err := b.storage.Store.Checkpoints(ctx)
+	checkpoints = slices.DeleteFunc(checkpoints, func(c sessions.Checkpoint) bool { return c.Boot == b.cfg.Sessions.Boot })
+	b.cluster.meet(ctx, checkpoints)
+	return checkpoints, err
 }
 
 // readRetained reads the bucket of retained messages into the index, and when others removed what is not in it any more. A
@@ -128,8 +149,9 @@ func (b *Broker) identity(id string) {
 	}
 }
 
-// readSessions lists what is stored. A record that cannot be read is passed over: its client gets a new session.
-func (b *Broker) readSessions(ctx context.Context) ([]storedSession, error) {
+// readSessions lists what is stored of sessions whose owner does not go on with them. A record that cannot be read is passed
+// over: its client gets a new session.
+func (b *Broker) readSessions(ctx context.Context, ends func(owner string) bool, recoveryOf func(*sessions.Record) sessions.Recovery) ([]storedSession, error) {
 	var list []storedSession
 	err := b.storage.Store.Each(ctx, func(stored sessions.Stored) {
 		r, err := stored.DecodeRecord()
@@ -139,8 +161,12 @@ func (b *Broker) readSessions(ctx context.Context) ([]storedSession, error) {
 			list = append(list, storedSession{clientID: stored.ClientID}) // known, so that a CONNECT replaces it
 			return
 		}
-		ids := (*b.recovered.ids.Load())[r.Incarnation]
-		left := sessions.LeftAt(r, b.recoveryFor(ids))
+		if !ends(r.Owner) {
+			return
+		}
+		recovery := recoveryOf(r)
+		ids := recovery.IDs
+		left := sessions.LeftAt(r, recovery)
 		s := storedSession{
 			clientID: r.ClientID, leftAt: left,
 			unsettled: !r.TellsWhenLeft(left) || len(ids) > 0 || len(r.Shares()) > 0, // it says which shared messages it holds
@@ -159,15 +185,26 @@ func (b *Broker) readSessions(ctx context.Context) ([]storedSession, error) {
 	return list, err
 }
 
-func (b *Broker) recoveryFor(ids []string) sessions.Recovery {
-	return sessions.Recovery{Checkpoints: b.recovered.checkpoints, IDs: ids, Now: b.recovered.started}
+// recoveryOf is what the start found out about a session.
+func (b *Broker) recoveryOf(r *sessions.Record) sessions.Recovery {
+	return sessions.Recovery{Checkpoints: b.recovered.checkpoints, IDs: (*b.recovered.ids.Load())[r.Incarnation], Now: b.recovered.started}
 }
 
 // enter makes the stored sessions known: their deadlines, and their queues, the most recent ones first. Sessions whose
 // owner died are settled: what recovery knows about them becomes durable, so that the next start need not find it out.
 func (b *Broker) enter(f found) {
-	var unsettled []string
-	for _, s := range f.sessions {
+	unsettled := b.enterSessions(f.sessions)
+	b.task(func() {
+		if b.settle(unsettled) {
+			b.recovered.ids.Store(&map[string][]string{})
+			close(b.settled)
+		}
+	})
+}
+
+// enterSessions makes stored sessions known, and returns those that are to be settled.
+func (b *Broker) enterSessions(list []storedSession) (unsettled []string) {
+	for _, s := range list {
 		b.shares.restore(s.shares, s.clientID)
 		deadline := s.deadline
 		if s.unsettled {
@@ -179,12 +216,26 @@ func (b *Broker) enter(f found) {
 			b.parking.park(s.clientID)
 		}
 	}
-	b.task(func() {
-		if b.settle(unsettled) {
-			b.recovered.ids.Store(&map[string][]string{})
-			close(b.settled)
-		}
-	})
+	return unsettled
+}
+
+// settleBoot settles the sessions of a boot that died while this one runs.
+func (b *Broker) settleBoot(ctx context.Context, boot string) error {
+	left := b.cluster.inherit(boot)
+	if left == nil {
+		return nil
+	}
+	if _, err := left.recovery(ctx, ""); err != nil {
+		return err
+	}
+	list, err := b.readSessions(ctx, func(owner string) bool { return owner == boot }, left.known)
+	if err != nil {
+		return err
+	}
+	if !b.settle(b.enterSessions(list)) {
+		return ctx.Err()
+	}
+	return b.storage.Store.DeleteCheckpoint(ctx, boot)
 }
 
 // maxSettling is how many sessions are settled at a time.
@@ -215,94 +266,8 @@ func (b *Broker) settle(clientIDs []string) bool {
 			return false
 		}
 	}
-	b.log.Info("sessions of an earlier run settled")
+	b.log.Info("sessions of a run that ended settled")
 	return true
-}
-
-// loadSession reads a session from storage. Messages stored above scanFrom, if it is not 0, may be unknown to its
-// documents; failed says that an actor has given the session up, perhaps while the client was connected. A record that
-// cannot be read counts as none: the client gets a new session, and it is logged.
-func (b *Broker) loadSession(ctx context.Context, clientID string, scanFrom uint64, failed bool) (*sessions.Session, error) {
-	stored, err := b.storage.Store.Load(ctx, clientID)
-	if err != nil {
-		return nil, err
-	}
-	if stored.Record == nil {
-		return sessions.New(&b.cfg.Sessions, clientID, stored), nil
-	}
-	r, err := stored.DecodeRecord()
-	if err != nil {
-		b.stats.brokenRecords.Add(1)
-		b.log.Error("session record cannot be read; the client gets a new session", "client", clientID, "err", err)
-		return sessions.New(&b.cfg.Sessions, clientID, sessions.Stored{
-			ClientID: clientID, RecordRevision: stored.RecordRevision, JournalRevision: stored.JournalRevision,
-		}), nil
-	}
-	ids := (*b.recovered.ids.Load())[r.Incarnation]
-	if scanFrom > 0 {
-		more, err := b.scanIDs(ctx, scanFrom-1, r.Incarnation)
-		if err != nil {
-			return nil, err
-		}
-		ids = append(slices.Clone(ids), more...)
-	}
-	recovery := b.recoveryFor(ids)
-	if r.Owner == b.cfg.Sessions.Boot {
-		recovery.Now = time.Now()
-	}
-	if failed {
-		recovery.Checkpoints = maps.Clone(recovery.Checkpoints)
-		recovery.Checkpoints[b.cfg.Sessions.Boot] = &sessions.Checkpoint{Boot: b.cfg.Sessions.Boot, Time: time.Now()}
-	}
-	s, err := sessions.Restore(&b.cfg.Sessions, stored, recovery)
-	switch {
-	case s == nil:
-		return nil, fmt.Errorf("restore session %q: %w", clientID, err)
-	case err != nil:
-		b.stats.brokenRecords.Add(1)
-		b.log.Error("session journal cannot be read; messages may be delivered again", "client", clientID, "err", err)
-		err = nil
-	}
-	if r.Owner != b.cfg.Sessions.Boot {
-		err = b.reposition(ctx, s)
-	}
-	return s, err
-}
-
-// scanIDs finds the identities of an incarnation among the delayed messages and in the log.
-func (b *Broker) scanIDs(ctx context.Context, after uint64, incarnation string) (ids []string, err error) {
-	note := func(id string) {
-		if sessions.IncarnationOf(id) == incarnation {
-			ids = append(ids, id)
-		}
-	}
-	if b.delayed != nil { // first: from there they go into the log
-		if err := b.storage.Delayed.Each(ctx, func(e sessions.DelayedEntry) { note(e.ID) }); err != nil {
-			return nil, err
-		}
-	}
-	last, err := b.storage.Log.Last(ctx)
-	if err != nil {
-		return nil, err
-	}
-	err = b.storage.Log.Scan(ctx, after, last.Sequence, func(e sessions.Entry) { note(e.ID) })
-	return ids, err
-}
-
-// reposition checks that a session's position still means what it meant to the boot that wrote it.
-func (b *Broker) reposition(ctx context.Context, s *sessions.Session) error {
-	at := s.Position()
-	position, moved, err := b.storage.Log.Resolve(ctx, at)
-	if err != nil {
-		return err
-	}
-	if moved {
-		b.stats.positionsMoved.Add(1)
-		b.log.Warn("position of a session found anew: the log is not the one it was", "client", s.ClientID(),
-			"sequence_was", at.Sequence, "sequence_is", position.Sequence)
-		s.Reposition(position)
-	}
-	return nil
 }
 
 // checkpointEvery is how often the node says that it is alive and how far its sessions' documents are.
@@ -331,6 +296,9 @@ func (b *Broker) keepCheckpoint(earlier []sessions.Checkpoint) {
 		case <-settled:
 			settled = nil
 			for _, c := range earlier {
+				if b.cluster.alive(c.Boot) {
+					continue
+				}
 				if err := b.storage.Store.DeleteCheckpoint(b.running, c.Boot); err != nil && b.running.Err() == nil {
 					b.log.Warn("checkpoint of an earlier run not deleted", "boot", c.Boot, "err", err)
 				}
@@ -339,10 +307,16 @@ func (b *Broker) keepCheckpoint(earlier []sessions.Checkpoint) {
 	}
 }
 
+// checkpoint is a sign of life of this boot.
+func (b *Broker) checkpoint(at sessions.Position) sessions.Checkpoint {
+	return sessions.Checkpoint{Boot: b.cfg.Sessions.Boot, Node: b.cfg.Node, Since: b.cluster.since, Time: time.Now().UTC(), Position: at}
+}
+
 func (b *Broker) saveCheckpoint(ctx context.Context, released bool) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	c := sessions.Checkpoint{Boot: b.cfg.Sessions.Boot, Time: time.Now().UTC(), Position: b.router.complete(), Released: released}
+	c := b.checkpoint(b.router.complete())
+	c.Released = released
 	if b.delayed != nil {
 		if upTo := b.delayed.cursor.complete(c.Position.Sequence); upTo < c.Position.Sequence {
 			c.Position = sessions.Position{Sequence: upTo}

@@ -220,7 +220,7 @@ func TestRetainedPartsKeepTheirPlaceInTheLog(t *testing.T) {
 		}
 		f := newFeed(r)
 		r.join(f.member, true)
-		in, _ := r.subscribe(f.member, sessions.Subscribe{Filters: []string{"#"}, WantRetained: []bool{true}}, retainedAt, func() {})
+		in, _ := r.subscribe(f.member, sessions.Subscribe{Filters: []string{"#"}, WantRetained: []bool{true}}, 0, retainedAt, func() {})
 		f.post(sessions.RetainedRead{RetainedPart: in.Retained[0]})
 		var writer sync.WaitGroup
 		writer.Go(func() {

@@ -244,10 +244,10 @@ func (r *router) Head() sessions.Position {
 }
 
 // subscribe makes filters effective. reached is called (and nothing is done) if the log has still to be handed out up to
-// what this node was promised to be stored: a retained message whose PUBACK was sent must be seen. reached must not block.
-// After it was called, reached is nil: what was stored meanwhile does not matter, and might go on for ever.
-func (r *router) subscribe(m *member, effect sessions.Subscribe, now time.Time, reached func()) (in sessions.Subscribed, done bool) {
-	stored := r.log.LastAppended()
+// stored, or to what this node was promised to be stored: a retained message whose PUBACK was sent must be seen. reached must not
+// block. After it was called, reached is nil: what was stored meanwhile does not matter, and might go on for ever.
+func (r *router) subscribe(m *member, effect sessions.Subscribe, stored uint64, now time.Time, reached func()) (in sessions.Subscribed, done bool) {
+	stored = max(stored, r.log.LastAppended())
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if reached != nil && r.head.Sequence < stored {

@@ -272,7 +272,7 @@ func TestSubscribeWaitsForWhatWasPromisedToBeStored(t *testing.T) {
 	f := newFeed(r)
 	reached := 0
 	effect := sessions.Subscribe{Token: 7, Filters: []string{"a", "b"}, WantRetained: []bool{true, false}}
-	if _, ok := r.subscribe(f.member, effect, time.Now(), func() { reached++ }); ok {
+	if _, ok := r.subscribe(f.member, effect, 0, time.Now(), func() { reached++ }); ok {
 		t.Fatal("the subscription was made before the log was handed out")
 	}
 	if len(f.filters) > 0 {
@@ -285,7 +285,7 @@ func TestSubscribeWaitsForWhatWasPromisedToBeStored(t *testing.T) {
 	// More is stored meanwhile, which must not keep the subscription waiting again.
 	s.Log().Append(retainedEntry(0, "a", "2").Message, "", done, 2)
 	<-done
-	in, ok := r.subscribe(f.member, effect, time.Now(), nil)
+	in, ok := r.subscribe(f.member, effect, 0, time.Now(), nil)
 	if !ok || in.Position.Sequence != 1 || len(in.Retained) != 2 || len(in.Retained[0].Entries) != 1 || in.Token != 7 {
 		t.Fatalf("subscribed: %+v, %v", in, ok)
 	}
@@ -310,7 +310,7 @@ func TestRetainedMessageComesOnceOrLive(t *testing.T) {
 			}
 		})
 		runtime.Gosched()
-		in, ok := r.subscribe(f.member, sessions.Subscribe{Filters: []string{"#"}, WantRetained: []bool{true}}, retainedAt, func() {})
+		in, ok := r.subscribe(f.member, sessions.Subscribe{Filters: []string{"#"}, WantRetained: []bool{true}}, 0, retainedAt, func() {})
 		if !ok {
 			t.Fatal("not subscribed")
 		}

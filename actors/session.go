@@ -35,6 +35,15 @@ type sessionActor struct {
 	// gone: the actor has let go of everything and only hands on what still comes, until the poison behind it.
 	gone, poisoned bool
 
+	// stamp is that of the last client that was let in. borrowed: the session is another node's until a client is let in here.
+	stamp    int64
+	borrowed bool
+	// entered is the CONNECT that is being answered, first that for which the session is read, nil when there is none.
+	entered *attach
+	// handover is nil unless other nodes have claims, again unless a CONNECT is to be taken again.
+	handover *handover
+	again    *connectAgain
+
 	// ghosts are the members of actors before this one that gave the session up.
 	ghosts []*member
 
@@ -180,9 +189,15 @@ func (a *sessionActor) Receive(ctx actor.Context) {
 
 // handle takes one message.
 func (a *sessionActor) handle(message any) {
-	if m, ok := message.(*loaded); ok {
+	switch m := message.(type) {
+	case *loaded:
 		a.onLoaded(m)
 		return
+	case *relinquish:
+		if !a.gone && (a.session == nil || !a.session.Fenced()) {
+			a.onRelinquish(m)
+			return
+		}
 	}
 	switch {
 	case a.gone:
@@ -226,10 +241,14 @@ func (a *sessionActor) handle(message any) {
 		a.onSharesJoined(m)
 	case *liveEffective:
 		a.subscribeStored(m.effect, m.shareErrs)
+	case *logEndKnown:
+		a.subscribeBehind(m.effect, m.shareErrs, m.sequence)
 	case *retrySubscribe:
-		a.subscribeAfter(m.effect, m.shareErrs, nil)
+		a.subscribeAfter(m.effect, m.shareErrs, 0, nil)
 	case *timer:
 		a.onTimer(m)
+	case *announce:
+		a.announce()
 	case *showPresence:
 		if a.presence != nil {
 			state := *a.presence
@@ -314,7 +333,7 @@ func (a *sessionActor) flush() {
 	case a.session.Absent() && a.session.Quiet():
 		a.release(false)
 	case a.session.Connection() == 0 && a.session.Quiet():
-		a.release(true)
+		a.release(!a.borrowed || a.stored)
 	}
 }
 

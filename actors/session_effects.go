@@ -15,6 +15,8 @@ func (a *sessionActor) perform(effect sessions.Effect) {
 		a.send(e)
 	case sessions.Refuse:
 		a.refuse(e)
+	case sessions.ConnectAgain:
+		a.onConnectAgain(e)
 	case sessions.Authenticate:
 		a.authenticate(e)
 	case sessions.Close:
@@ -116,6 +118,7 @@ func (a *sessionActor) send(e sessions.Send) {
 		a.publishes++
 	case *mqttcodec.Connack:
 		a.connection.answer()
+		a.entered = nil
 		if !p.Reason.Failed() {
 			a.broker.directory.claimed(a.clientID)
 			a.tellConnected(p.SessionPresent)
@@ -214,13 +217,21 @@ func (a *sessionActor) subscribe(e sessions.Subscribe, shareErrs []error) {
 	}
 }
 
-// subscribeStored makes filters effective as soon as everything stored before was handed out.
+// subscribeStored makes filters effective as soon as everything stored before, by any node, was handed out.
 func (a *sessionActor) subscribeStored(e sessions.Subscribe, shareErrs []error) {
-	a.subscribeAfter(e, shareErrs, func() { a.ref.post(&retrySubscribe{e, shareErrs}) })
+	if a.broker.cluster.alone() {
+		a.subscribeBehind(e, shareErrs, 0)
+		return
+	}
+	a.broker.logEnd(func(sequence uint64) { a.ref.post(&logEndKnown{e, shareErrs, sequence}) })
 }
 
-func (a *sessionActor) subscribeAfter(e sessions.Subscribe, shareErrs []error, reached func()) {
-	in, done := a.broker.router.subscribe(a.member, e, time.Now(), reached)
+func (a *sessionActor) subscribeBehind(e sessions.Subscribe, shareErrs []error, sequence uint64) {
+	a.subscribeAfter(e, shareErrs, sequence, func() { a.ref.post(&retrySubscribe{e, shareErrs}) })
+}
+
+func (a *sessionActor) subscribeAfter(e sessions.Subscribe, shareErrs []error, sequence uint64, reached func()) {
+	in, done := a.broker.router.subscribe(a.member, e, sequence, time.Now(), reached)
 	if done {
 		in.ShareErrs = shareErrs
 		a.giveQueueBack() // its filters are not the session's any more

@@ -2,6 +2,7 @@ package actors
 
 import (
 	"context"
+	"errors"
 	"net"
 
 	"dunlin/mqttcodec"
@@ -10,7 +11,7 @@ import (
 
 // load takes up the session where it rests, or reads it on a goroutine of its own, if storage holds it.
 func (a *sessionActor) load() {
-	if !a.stored {
+	if !a.stored && a.broker.cluster.alone() {
 		a.session = sessions.New(&a.broker.cfg.Sessions, a.clientID, sessions.Stored{})
 		return
 	}
@@ -18,26 +19,42 @@ func (a *sessionActor) load() {
 		a.onLoaded(&loaded{session: r.Session(&a.broker.cfg.Sessions, a.clientID)})
 		return
 	}
-	failed := len(a.ghosts) > 0
+	a.read()
+}
+
+// read reads the session from storage, for the client that has connected if there is one.
+func (a *sessionActor) read() {
+	l := loading{clientID: a.clientID, scanFrom: a.scanFrom, failed: len(a.ghosts) > 0}
+	if m := a.entered; m != nil {
+		l.stamp, l.principal = m.stamp, m.identity.Principal
+	}
+	a.entered = nil
 	a.broker.work(func(ctx context.Context) {
-		s, err := a.broker.loadSession(ctx, a.clientID, a.scanFrom, failed)
-		a.ref.post(&loaded{s, err})
+		s, borrowed, err := a.broker.loadSession(ctx, l)
+		a.ref.post(&loaded{s, borrowed, err})
 	})
 }
 
 func (a *sessionActor) onLoaded(m *loaded) {
-	if m.err != nil {
-		a.broker.log.Error("session could not be read", "client", a.clientID, "err", m.err)
-		for _, e := range a.early {
-			if e, ok := e.(*attach); ok {
-				e.connection.refuse(mqttcodec.ServerUnavailable)
-			}
+	switch {
+	case errors.Is(m.err, errElsewhere):
+		if a.entered = a.earliest(); a.entered != nil {
+			a.read()
+			return
 		}
-		a.early = nil
-		a.abandon()
+		a.forgo()
+		return
+	case m.err != nil:
+		a.refuseEarly(m.err)
+		if errors.Is(m.err, errLater) || errors.Is(m.err, errDenied) {
+			a.forgo()
+		} else {
+			a.broker.log.Error("session could not be read", "client", a.clientID, "err", m.err)
+			a.abandon()
+		}
 		return
 	}
-	a.session = m.session
+	a.session, a.borrowed = m.session, m.borrowed
 	a.broker.shares.reconcile(a.clientID, m.session)
 	early := a.early
 	a.early = nil
@@ -46,11 +63,51 @@ func (a *sessionActor) onLoaded(m *loaded) {
 	}
 }
 
+// earliest is the first CONNECT that waits for the session to be read, nil when there is none.
+func (a *sessionActor) earliest() *attach {
+	for _, m := range a.early {
+		if m, ok := m.(*attach); ok {
+			return m
+		}
+	}
+	return nil
+}
+
+// refuseEarly turns away the clients that wait for a session that cannot be had.
+func (a *sessionActor) refuseEarly(why error) {
+	reason := mqttcodec.ServerUnavailable
+	switch {
+	case errors.Is(why, errLater):
+		reason = mqttcodec.ServerBusy
+	case errors.Is(why, errDenied):
+		reason = mqttcodec.NotAuthorized
+	}
+	for _, m := range a.early {
+		switch m := m.(type) {
+		case *attach:
+			a.handled++
+			a.broker.log.Info("client refused", "client", a.clientID, "connection", m.connection.id, "reason", reason, "err", why)
+			m.connection.refuse(reason)
+		case *wake:
+			a.handled++
+		}
+	}
+	a.early = nil
+}
+
+// forgo lets the actor go of a session that is another node's.
+func (a *sessionActor) forgo() {
+	a.refuseEarly(errLater)
+	a.session = sessions.New(&a.broker.cfg.Sessions, a.clientID, sessions.Stored{})
+	a.stored, a.borrowed = false, true
+	a.layGhosts()
+}
+
 // release lets the actor go, unless somebody wants it meanwhile.
 func (a *sessionActor) release(stored bool) {
 	deadline := a.session.Deadline()
 	queued := stored && len(a.session.QueuedFilters()) > 0
-	if stored { // before another actor may look for it
+	if stored && a.handover == nil { // before another actor may look for it
 		a.broker.resting.put(a.clientID, a.session.Rest())
 	}
 	if !a.broker.directory.release(a.clientID, a.ref, a.handled, stored, deadline) {
@@ -60,8 +117,9 @@ func (a *sessionActor) release(stored bool) {
 	a.broker.router.remove(a.member)
 	a.layGhosts()
 	a.letGo()
+	a.handOver(sessions.Release{})
 	switch {
-	case queued:
+	case queued && a.handover == nil:
 		a.broker.parking.park(a.clientID)
 	case a.stored:
 		a.broker.parking.drop(a.clientID)
@@ -82,6 +140,8 @@ func (a *sessionActor) abandon() {
 	a.broker.router.haunt(a.member)
 	a.letGo()
 	a.broker.directory.failed(a.clientID, a.ref, scanFrom, append(a.ghosts, a.member))
+	a.handOver(sessions.Release{ScanFrom: scanFrom})
+	a.connectAgain()
 	for _, m := range a.early {
 		a.handOn(m)
 	}
@@ -116,6 +176,8 @@ func (a *sessionActor) handOn(message any) {
 	switch m := message.(type) {
 	case *attach:
 		a.broker.directory.connect(m.connection, m)
+	case *relinquish:
+		a.broker.directory.relinquish(m.claim, m.answer)
 	case *inbound:
 		if next := m.connection.session.Load(); next != a.ref {
 			m.connection.abort()

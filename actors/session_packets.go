@@ -13,6 +13,9 @@ type credit struct {
 
 // onAttach takes the CONNECT of a client. It waits until the connection that the session has is heard out.
 func (a *sessionActor) onAttach(m *attach) {
+	if a.late(m) {
+		return
+	}
 	a.succession.waiting = append(a.succession.waiting, m)
 	a.succeed()
 }
@@ -24,11 +27,16 @@ func (a *sessionActor) enter(m *attach) {
 		return // nobody waits for it
 	}
 	a.next = m.connection
+	a.entered = m
 	a.step(sessions.Connect{
 		Connection: m.connection.id, Packet: m.packet, Identity: m.identity, AuthenticationData: m.authenticationData, Assigned: m.assigned,
 		Nonce: a.broker.nonce(), Head: a.broker.router.Head().Sequence,
 	})
 	a.switchTo(m.connection.id)
+	if a.connection == m.connection {
+		a.stamp, a.borrowed = m.stamp, false
+		a.broker.cluster.announce(a.clientID, m.stamp, m.identity.Principal)
+	}
 }
 
 // switchTo puts the next connection into its place. The old one has got what the session still had to say to it.

@@ -51,6 +51,10 @@ func (c *Config) Permissions() []Permission {
 	publish(n.CheckpointSubjects+".>", "checkpoints of the broker")
 	publish(c.wire("$KV."+n.SessionBucket+".>"), "session records")
 	publish(c.wire("$KV."+n.RetainedBucket+".>"), "retained messages")
+	subscribe(claimSubject, "which clients have connected to other nodes")
+	publish(claimSubject, "which clients have connected here")
+	subscribe(nodeSubjects+">", "what other nodes ask")
+	publish(nodeSubjects+">", "asking other nodes")
 	if c.Events {
 		publish(eventSubjects+">", "events")
 	}

@@ -40,6 +40,10 @@ type Stats struct {
 	// LiveUnsent are messages and answers for others on the live plane that were not published: the topic is too long, or the
 	// connection away or slow.
 	LiveUnsent atomic.Uint64
+	// ControlUnsent are messages to other nodes that were not sent, since the connection was away.
+	ControlUnsent atomic.Uint64
+	// ForeignControl messages on the subjects of nodes, which are not from nodes.
+	ForeignControl atomic.Uint64
 }
 
 // telling reports whether the last of n, of which some were added now, is logged: the first, the second, the fourth and so

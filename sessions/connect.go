@@ -96,7 +96,7 @@ func (s *Session) connectRefusal(now time.Time, in Connect) error {
 	if s.stalled && len(s.pending) >= maxStalled {
 		return errStalled
 	}
-	if s.belongsToAnother(now, in.Identity.Principal) {
+	if s.BelongsToAnother(now, in.Identity.Principal) {
 		return &mqttcodec.ProtocolError{Reason: mqttcodec.NotAuthorized, Detail: "the session belongs to another principal"}
 	}
 	if w := in.Packet.Will; w != nil {

@@ -95,6 +95,15 @@ func (s *Session) onShutdown(now time.Time, dst []Effect) []Effect {
 	return s.detach(now, endShutdown, dst)
 }
 
+// onRelinquish ends the connection as a CONNECT on this node would. [MQTT-3.1.4-3]
+func (s *Session) onRelinquish(now time.Time, dst []Effect) []Effect {
+	if s.connection == 0 {
+		return dst
+	}
+	dst = s.hangUp(mqttcodec.SessionTakenOver, nil, dst)
+	return s.detach(now, endLost, dst)
+}
+
 // detach takes leave of the connection: what belongs to it is forgotten, the session stays, or ends with it.
 func (s *Session) detach(now time.Time, how ending, dst []Effect) []Effect {
 	accepted := s.state == stateConnected

@@ -25,6 +25,16 @@ type Refuse struct {
 	Err        error
 }
 
+// ConnectAgain: another node has written the session's documents since they were read, so the CONNECT of a connection is to be
+// taken again, by a session that is read anew. Held are the packets that came behind CONNECT, Lost is the end of the connection
+// if it came behind them.
+type ConnectAgain struct {
+	Connection ConnectionID
+	Held       []mqttcodec.Packet
+	Lost       *ConnectionLost
+	Err        error
+}
+
 // Close ends the network connection, after what was sent before.
 type Close struct {
 	Connection ConnectionID
@@ -228,6 +238,7 @@ const (
 
 func (Send) effect()               {}
 func (Refuse) effect()             {}
+func (ConnectAgain) effect()       {}
 func (Close) effect()              {}
 func (Authenticate) effect()       {}
 func (Persist) effect()            {}

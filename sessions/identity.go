@@ -64,9 +64,9 @@ func (i *Identity) mayReceive(topic string) bool {
 	return i.Permissions.MayReceive(topic)
 }
 
-// belongsToAnother reports whether there is a session, and a principal may not have it. What an anonymous client left
+// BelongsToAnother reports whether there is a session, and a principal may not have it. What an anonymous client left
 // belongs to nobody: anybody could have taken it, so whoever has a name may, and then owns it.
-func (s *Session) belongsToAnother(now time.Time, principal string) bool {
+func (s *Session) BelongsToAnother(now time.Time, principal string) bool {
 	switch s.state {
 	case stateAbsent, stateEnding, stateFenced:
 		return false

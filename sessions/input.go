@@ -197,6 +197,9 @@ type Awake struct{}
 // Shutdown: the node is going down. The client may come back to another, or later.
 type Shutdown struct{}
 
+// Relinquish: the client has connected to another node, which takes the session over.
+type Relinquish struct{}
+
 // Timer names the timers of a session; there is one of each.
 type Timer uint8
 
@@ -238,6 +241,7 @@ func (JournalTurn) input()     {}
 func (TimerFired) input()      {}
 func (Congestion) input()      {}
 func (Shutdown) input()        {}
+func (Relinquish) input()      {}
 
 // retryAfter is how long an operation that storage did not answer waits before it is tried again.
 const retryAfter = 500 * time.Millisecond

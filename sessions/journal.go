@@ -250,6 +250,14 @@ func (r *journalReader) position() Position {
 }
 
 // decodeJournal reads a journal. It does not trust it.
+// WriterOf is the boot that wrote a journal, empty when that cannot be told.
+func WriterOf(journal []byte) string {
+	if j, err := decodeJournal(journal); err == nil {
+		return j.boot
+	}
+	return ""
+}
+
 func decodeJournal(b []byte) (*journalState, error) {
 	r := journalReader{b: b}
 	if f := r.byte(); f != journalFormat {

@@ -19,6 +19,8 @@ func (sc *script) show(e Effect) string {
 		return "send " + text + sc.ofOld(e.Connection)
 	case Refuse:
 		return "refuse" + hex(" reason", e.Reason) + showErr(e.Err) + sc.ofOld(e.Connection)
+	case ConnectAgain:
+		return fmt.Sprintf("connect-again held=%d%s%s", len(e.Held), showErr(e.Err), sc.ofOld(e.Connection))
 	case Close:
 		return "close" + hex(" reason", e.Reason) + showErr(e.Err) + sc.ofOld(e.Connection)
 	case Authenticate:

@@ -188,6 +188,8 @@ func (sc *script) input(a args) bool {
 		sc.step(Awake{})
 	case "shutdown":
 		sc.step(Shutdown{})
+	case "relinquish":
+		sc.step(Relinquish{})
 	default:
 		return false
 	}

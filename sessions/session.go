@@ -1,6 +1,7 @@
 package sessions
 
 import (
+	"errors"
 	"math"
 	"slices"
 	"time"
@@ -225,7 +226,11 @@ func (s *Session) becomeEnding()     { s.state = stateEnding }
 
 // becomeFenced gives the session up. What is not durable is for the next owner to find out.
 func (s *Session) becomeFenced(reason mqttcodec.ReasonCode, err error, dst []Effect) []Effect {
-	dst = s.hangUp(reason, err, dst)
+	if s.state == stateConnecting && errors.Is(err, ErrConflict) {
+		dst = append(dst, ConnectAgain{Connection: s.connection, Held: s.held, Lost: s.lost, Err: err})
+	} else {
+		dst = s.hangUp(reason, err, dst)
+	}
 	if s.mode != modeParked {
 		dst = append(dst, Leave{})
 	}
@@ -314,6 +319,8 @@ func (s *Session) Step(now time.Time, in Input, dst []Effect) []Effect {
 		return dst
 	case Shutdown:
 		return s.onShutdown(now, dst)
+	case Relinquish:
+		return s.onRelinquish(now, dst)
 	}
 	return dst
 }

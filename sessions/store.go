@@ -113,7 +113,10 @@ type Store interface {
 // Checkpoint says that at Time the node boot was alive and the journals of all its live sessions, and the retained
 // bucket, were complete up to Position.
 type Checkpoint struct {
-	Boot     string    `json:"boot"`
+	Boot string `json:"boot"`
+	// Node is the name of the node, Since when this boot of it began, by its own clock.
+	Node     string    `json:"node,omitempty"`
+	Since    time.Time `json:"since,omitzero"`
 	Time     time.Time `json:"time"`
 	Position Position  `json:"position"`
 	// Released: these are its last words, and the documents of all its sessions are as they were left.

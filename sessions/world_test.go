@@ -120,6 +120,8 @@ func (w *world) perform(effects []Effect) {
 			w.client.receive(e)
 		case Refuse:
 			w.client.closed(e.Connection)
+		case ConnectAgain:
+			w.client.closed(e.Connection)
 		case Close:
 			w.client.closed(e.Connection)
 		case Persist:

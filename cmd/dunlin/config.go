@@ -23,6 +23,7 @@ type Config struct {
 	Shares    SharesConfig
 	Events    EventsConfig
 	Presence  PresenceConfig
+	Nodes     NodesConfig
 	Topics    TopicsConfig
 	Requests  RequestsConfig
 	Delayed   DelayedConfig
@@ -117,6 +118,12 @@ type PresenceConfig struct {
 	OfflineTTL time.Duration
 }
 
+// NodesConfig is about the other nodes on the same NATS.
+type NodesConfig struct {
+	DeadAfter        time.Duration
+	IsolationTimeout time.Duration
+}
+
 // TopicsConfig says what topics are in NATS, and bounds topic names and filters.
 type TopicsConfig struct {
 	Mapping    string // default or nats-compat
@@ -169,6 +176,9 @@ func (c *Config) settle(set settings) error {
 
 // Validate checks what concerns more than one key. The bounds of single keys hold since they were set.
 func (c *Config) Validate() error {
+	if c.Nodes.DeadAfter < 2*c.Nodes.IsolationTimeout {
+		return fmt.Errorf("nodes.dead_after %v is less than twice nodes.isolation_timeout, %v", c.Nodes.DeadAfter, c.Nodes.IsolationTimeout)
+	}
 	names := streamNames(*c)
 	if err := names.Validate(); err != nil {
 		return fmt.Errorf("topics.prefix %s with topics.live_prefix %s: %w; choose another one", c.Topics.Prefix, c.Topics.LivePrefix, err)

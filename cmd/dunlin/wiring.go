@@ -77,6 +77,9 @@ func (n *node) start(ctx context.Context, c Config, log *slog.Logger) error {
 	if parts.Live, err = n.openLive(c, storage, log); err != nil {
 		return err
 	}
+	if n.embedded == nil || c.NATS.Listen != wordOff {
+		parts.Nodes = storage.Nodes()
+	}
 	if c.Events.Enabled {
 		events := jetstream.NewEvents(connection, n.interest)
 		n.onStop(func(context.Context) error { return events.Close() })
@@ -288,6 +291,7 @@ func brokerConfig(c Config) actors.Config {
 	b.MaxRetained = c.Limits.MaxRetained
 	b.MaxShares = c.Shares.MaxGroups
 	b.MaxReplays = c.Replay.MaxActive
+	b.DeadAfter, b.IsolationTimeout = c.Nodes.DeadAfter, c.Nodes.IsolationTimeout
 	s := &b.Sessions
 	s.MaxExpiry = c.Sessions.MaxExpiry
 	s.DefaultExpiryV3 = c.Sessions.DefaultExpiryV3

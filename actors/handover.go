@@ -1,0 +1,212 @@
+package actors
+
+import (
+	"slices"
+
+	"dunlin/mqttcodec"
+	"dunlin/sessions"
+)
+
+// A client identifier has one connection, on whatever node. The node on which a client connects tells all others, which end the
+// connection that they have; if one of them has the session, it is asked for it, and answers when all that it knows of the session
+// is in the documents. Of several claims at the same time the latest counts.
+
+// relinquish: another node has a claim to a session. answer is nil when nobody waits for one.
+type relinquish struct {
+	claim  sessions.Claim
+	answer func(sessions.Release)
+}
+
+func (m *relinquish) reply(r sessions.Release) {
+	if m.answer != nil {
+		m.answer(r)
+	}
+}
+
+// handover is what a session actor knows of the claims of other nodes; most have none.
+type handover struct {
+	// claim is the latest that was not turned down.
+	claim sessions.Claim
+	// waiting are those who are to be told when the session is let go of.
+	waiting []*relinquish
+}
+
+// relinquish has a session go to another node, if there is one here.
+func (d *directory) relinquish(claim sessions.Claim, answer func(sessions.Release)) {
+	m := &relinquish{claim, answer}
+	s := d.shard(claim.ClientID)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := s.entries[claim.ClientID]
+	if e != nil && e.ref != nil {
+		e.ref.post(m)
+		return
+	}
+	if e != nil { // its documents are as they were left; its deadline may bring us back to it, if nobody takes it after all
+		d.broker.resting.take(claim.ClientID)
+		d.broker.parking.drop(claim.ClientID)
+	}
+	m.reply(sessions.Release{ScanFrom: e.scanFrom()})
+}
+
+// scanFrom is from where on the log may hold messages that the session's documents do not know, 0 if it does not.
+func (e *directoryEntry) scanFrom() uint64 {
+	if e == nil || e.failure == nil {
+		return 0
+	}
+	return e.failure.scanFrom
+}
+
+// announceAll has all session actors announce the clients that they have.
+func (d *directory) announceAll() {
+	for i := range d.shards {
+		s := &d.shards[i]
+		s.mu.Lock()
+		for _, e := range s.entries {
+			if e.ref != nil {
+				e.ref.post(&announce{})
+			}
+		}
+		s.mu.Unlock()
+	}
+}
+
+// announce: other nodes may not know that the session has a client. directory → session.
+type announce struct{}
+
+// announce tells other nodes that the client is here.
+func (a *sessionActor) announce() {
+	if a.connection != nil && a.stamp != 0 {
+		a.broker.cluster.announce(a.clientID, a.stamp, a.session.Principal())
+	}
+}
+
+// ownClaim is that of the latest client that has connected here.
+func (a *sessionActor) ownClaim() sessions.Claim {
+	own := sessions.Claim{ClientID: a.clientID, Boot: a.broker.cfg.Sessions.Boot, Stamp: a.stamp}
+	for _, m := range a.early {
+		if m, ok := m.(*attach); ok {
+			own.Stamp = max(own.Stamp, m.stamp)
+		}
+	}
+	for _, m := range a.succession.waiting {
+		own.Stamp = max(own.Stamp, m.stamp)
+	}
+	return own
+}
+
+// onRelinquish takes the claim of another node.
+func (a *sessionActor) onRelinquish(m *relinquish) {
+	switch {
+	case a.ownClaim().After(m.claim):
+		m.reply(sessions.Release{Later: true})
+		if m.answer == nil && a.session != nil {
+			a.announce() // it was not heard
+		}
+		return
+	case a.session != nil && a.session.BelongsToAnother(a.now, m.claim.Principal):
+		m.reply(sessions.Release{Denied: true})
+		return
+	}
+	if a.handover == nil {
+		a.handover = &handover{}
+	}
+	if m.claim.After(a.handover.claim) {
+		a.handover.claim = m.claim
+	}
+	if m.answer != nil {
+		a.handover.waiting = append(a.handover.waiting, m)
+	}
+	a.early = slices.DeleteFunc(a.early, func(e any) bool {
+		earlier, ok := e.(*attach)
+		if ok {
+			a.refuseEarlier(earlier)
+		}
+		return ok
+	})
+	for _, earlier := range a.succession.waiting {
+		a.refuseEarlier(earlier)
+	}
+	a.succession = succession{}
+	if a.session == nil {
+		a.handOver(sessions.Release{ScanFrom: a.scanFrom}) // nothing of it was touched
+		return
+	}
+	a.step(sessions.Relinquish{})
+}
+
+// refuseEarlier turns a client away that has connected before another one did elsewhere.
+func (a *sessionActor) refuseEarlier(m *attach) {
+	a.handled++
+	a.broker.log.Info("client refused", "client", a.clientID, "connection", m.connection.id, "err", errLater)
+	m.connection.refuse(mqttcodec.ServerBusy)
+}
+
+// late reports whether a client has connected elsewhere after a CONNECT here, which is then refused. If not, the session stays.
+func (a *sessionActor) late(m *attach) bool {
+	h := a.handover
+	if h == nil {
+		return false
+	}
+	if h.claim.After(sessions.Claim{Stamp: m.stamp, Boot: a.broker.cfg.Sessions.Boot}) {
+		a.refuseEarlier(m)
+		return true
+	}
+	a.handOver(sessions.Release{Later: true})
+	a.handover = nil
+	return false
+}
+
+// handOver answers those who wait for the session.
+func (a *sessionActor) handOver(r sessions.Release) {
+	if a.handover == nil {
+		return
+	}
+	for _, m := range a.handover.waiting {
+		m.reply(r)
+	}
+	a.handover.waiting = nil
+}
+
+// connectAgain has a CONNECT taken anew, by a session that is read from storage again.
+type connectAgain struct {
+	attach *attach
+	held   []mqttcodec.Packet
+	lost   *sessions.ConnectionLost
+}
+
+// maxConnectAgain is how often that is tried for one CONNECT: each time another node was faster.
+const maxConnectAgain = 5
+
+// onConnectAgain lets go of the connection of a CONNECT that is to be taken again when this actor has let go of the session.
+func (a *sessionActor) onConnectAgain(e sessions.ConnectAgain) {
+	if a.connection == nil || a.connection.id != e.Connection || a.entered == nil {
+		return
+	}
+	a.again = &connectAgain{a.entered, e.Held, e.Lost}
+	a.connection, a.entered = nil, nil
+	a.dropPackets()
+}
+
+// connectAgain hands a CONNECT to the next actor, with what came behind it.
+func (a *sessionActor) connectAgain() {
+	again := a.again
+	if a.again = nil; again == nil {
+		return
+	}
+	c := again.attach.connection
+	if again.attach.tries++; again.attach.tries > maxConnectAgain {
+		a.broker.log.Warn("client refused: its session is taken from node to node", "client", a.clientID, "connection", c.id)
+		c.refuse(mqttcodec.ServerBusy)
+		return
+	}
+	if !a.broker.directory.connect(c, again.attach) || len(again.held) == 0 && again.lost == nil {
+		return
+	}
+	in := &inbound{connection: c, packets: again.held}
+	if again.lost != nil {
+		in.err = again.lost.Err
+	}
+	c.inflow.add(len(again.held), 0)
+	c.session.Load().post(in)
+}
