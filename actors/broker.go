@@ -169,7 +169,9 @@ func start(ctx context.Context, cfg Config, storage Storage, log *slog.Logger, o
 	}
 	b.catchUp = newCatchUp(b.router, storage.Log, b.workers.crowded, log)
 	b.enter(found)
-	if err := b.shares.removeOrphans(ctx); err != nil {
+	if !b.cluster.alone() {
+		log.Debug("queues of shared subscriptions are left alone: other nodes may have members")
+	} else if err := b.shares.removeOrphans(ctx); err != nil {
 		log.Warn("queues of shared subscriptions without subscribers not removed", "err", err)
 	}
 	b.task(func() { b.tail(b.router.Head().Sequence) })

@@ -36,6 +36,11 @@ type cluster struct {
 	shared atomic.Bool
 	// stamp is the highest that was given or seen.
 	stamp atomic.Int64
+	// leading: this node does what one node has to do for all. It is the oldest. Should two think so of themselves for a while, or
+	// none, then something is done twice, which has no effect, or late.
+	leading atomic.Bool
+	// isolated: storage has not answered for so long that others may have taken over what is here.
+	isolated atomic.Bool
 
 	// mu guards the fields below it, and the peers.
 	mu    sync.Mutex
@@ -55,7 +60,9 @@ type peerBoot struct {
 }
 
 func newCluster(b *Broker) *cluster {
-	return &cluster{broker: b, nodes: b.storage.Nodes, since: time.Now(), peers: map[string]*peerBoot{}}
+	c := &cluster{broker: b, nodes: b.storage.Nodes, since: time.Now(), peers: map[string]*peerBoot{}}
+	c.leading.Store(true)
+	return c
 }
 
 // alone reports whether all that is stored was written by this node, or by boots that are dead.
@@ -109,18 +116,13 @@ func (c *cluster) company() bool {
 	return false
 }
 
-// leads reports whether this node does what one node has to do for all: it is the oldest. Should two think so of themselves for a
-// while, or none, then something is done twice, which has no effect, or late.
-func (c *cluster) leads() bool {
-	if c.alone() {
-		return true
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.leadsLocked()
+// elect finds out whether this node is the oldest, and reports whether it has just become so. mu is held.
+func (c *cluster) elect() (now bool) {
+	leads := c.oldest()
+	return !c.leading.Swap(leads) && leads
 }
 
-func (c *cluster) leadsLocked() bool {
+func (c *cluster) oldest() bool {
 	for boot, p := range c.peers {
 		if p.dead {
 			continue
@@ -149,6 +151,7 @@ func (c *cluster) meet(ctx context.Context, checkpoints []sessions.Checkpoint) {
 	greeting.Wait()
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.elect()
 	for boot, p := range c.peers {
 		c.broker.log.Info("another node shares the storage", "node", p.checkpoint.Node, "boot", boot)
 	}
@@ -276,21 +279,31 @@ func (c *cluster) judge(checkpoints []sessions.Checkpoint, now time.Time) (toSet
 			c.hear(s, now)
 		}
 	}
-	leads := c.leadsLocked()
 	for boot, p := range c.peers {
-		quiet := now.Sub(p.changed) > c.broker.cfg.DeadAfter
-		if !p.dead && (quiet || p.checkpoint.Released || p.checkpoint.Node != "" && p.checkpoint.Since.Before(newest[p.checkpoint.Node])) {
+		gone := now.Sub(p.changed) > c.broker.cfg.DeadAfter || p.checkpoint.Released ||
+			p.checkpoint.Node != "" && p.checkpoint.Since.Before(newest[p.checkpoint.Node])
+		if gone && !p.dead {
 			p.dead = true
 			c.broker.log.Warn("another node is gone", "node", p.checkpoint.Node, "boot", boot, "released", p.checkpoint.Released, "last_heard", p.checkpoint.Time)
 		}
+	}
+	elected := c.elect()
+	back := map[string]bool{c.broker.cfg.Node: true}
+	for _, p := range c.peers {
+		back[p.checkpoint.Node] = back[p.checkpoint.Node] || !p.dead
+	}
+	for boot, p := range c.peers {
 		switch {
 		case !p.dead || p.settling:
 		case !stored[boot]:
 			delete(c.peers, boot) // somebody has settled it
-		case leads && newest[p.checkpoint.Node].Equal(p.checkpoint.Since): // else the node itself does
+		case c.leading.Load() && !back[p.checkpoint.Node]: // else the node itself does
 			p.settling = true
 			toSettle = append(toSettle, boot)
 		}
+	}
+	if elected {
+		c.broker.runningTask(c.broker.lead)
 	}
 	return toSettle
 }
@@ -328,6 +341,19 @@ func (c *cluster) settle(ctx context.Context, boot string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.peers, boot)
+}
+
+// isolate takes note of how long ago storage has taken a checkpoint. A node that has company lets go of its persistent sessions when
+// that is too long: others take them over, and it would not hear of that.
+func (c *cluster) isolate(silent time.Duration) {
+	isolated := silent > c.broker.cfg.IsolationTimeout && c.company()
+	switch was := c.isolated.Swap(isolated); {
+	case isolated && !was:
+		c.broker.log.Error("this node is cut off from storage, but others may not be; its persistent clients are disconnected", "silent_for", silent)
+		c.broker.directory.isolate()
+	case was && !isolated:
+		c.broker.log.Info("storage answers this node again; clients are let in")
+	}
 }
 
 // mayBeOwner reports whether a boot may still go on with a session that it owns.

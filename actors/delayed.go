@@ -19,6 +19,8 @@ const (
 	// delayedRetry is how long delayed messages wait when storage does not answer, delayedRefused when the log refuses them.
 	delayedRetry   = 500 * time.Millisecond
 	delayedRefused = 30 * time.Second
+	// delayedLate is how late a message is when a node publishes it though another should.
+	delayedLate = 2 * time.Second
 	// delayedLook is how often, at least, the clock is looked at: it may be set.
 	delayedLook = 10 * time.Second
 )
@@ -175,6 +177,9 @@ func (d *delayed) run() {
 func (d *delayed) take(now time.Time) (batch []delayedWaiting, wait time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if !d.broker.cluster.leading.Load() {
+		now = now.Add(-delayedLate)
+	}
 	for bytes := 0; len(d.waiting) > 0 && len(batch) < maxDelayedBatch; {
 		next := d.waiting[0]
 		if left := time.Unix(0, next.due).Sub(now); left > 0 {

@@ -90,7 +90,7 @@ func (d *directory) connect(c *connection, m *attach) bool {
 	s := d.shard(m.packet.ClientID)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if d.closed.Load() {
+	if d.closed.Load() || d.broker.cluster.isolated.Load() {
 		c.refuse(mqttcodec.ServerUnavailable) // CONNACK has no 0x8B
 		return false
 	}
@@ -288,12 +288,20 @@ func (d *directory) parked(clientID string) bool {
 // shutDown tells every session actor that the node goes down. No actor is spawned for a client afterwards.
 func (d *directory) shutDown() {
 	d.closed.Store(true)
+	d.postAll(sessions.Shutdown{})
+}
+
+// isolate has all sessions that outlive their connections let go of them.
+func (d *directory) isolate() { d.postAll(&isolated{}) }
+
+// postAll sends a message to every session actor.
+func (d *directory) postAll(message any) {
 	for i := range d.shards {
 		s := &d.shards[i]
 		s.mu.Lock()
 		for _, e := range s.entries {
 			if e.ref != nil {
-				e.ref.post(sessions.Shutdown{})
+				e.ref.post(message)
 			}
 		}
 		s.mu.Unlock()

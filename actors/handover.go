@@ -58,18 +58,10 @@ func (e *directoryEntry) scanFrom() uint64 {
 }
 
 // announceAll has all session actors announce the clients that they have.
-func (d *directory) announceAll() {
-	for i := range d.shards {
-		s := &d.shards[i]
-		s.mu.Lock()
-		for _, e := range s.entries {
-			if e.ref != nil {
-				e.ref.post(&announce{})
-			}
-		}
-		s.mu.Unlock()
-	}
-}
+func (d *directory) announceAll() { d.postAll(&announce{}) }
+
+// isolated: storage does not answer, and other nodes may take the session over. directory → session.
+type isolated struct{}
 
 // announce: other nodes may not know that the session has a client. directory → session.
 type announce struct{}

@@ -67,16 +67,17 @@ func (b *Broker) amendPresence(ctx context.Context, all bool) error {
 }
 
 // isOnline reports whether a client is online as was written by some boot.
-//
-// NB: it stands alone, so every other boot is dead. With several nodes only those are of which that is known.
 func (b *Broker) isOnline(p *sessions.Presence) bool {
-	return p.Boot == b.presence.boot && b.directory.online(p.ClientID)
+	return p.Boot == b.presence.boot && b.directory.online(p.ClientID) || b.cluster.alive(p.Boot)
 }
 
 // lastSeen is when a boot was last known to be alive.
 func (b *Broker) lastSeen(boot string) time.Time {
 	if c := b.recovered.checkpoints[boot]; c != nil {
 		return c.Time.UTC()
+	}
+	if left := b.cluster.inherit(boot); left != nil {
+		return left.checkpoint.Time.UTC()
 	}
 	return time.Now().UTC()
 }

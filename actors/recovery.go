@@ -83,7 +83,7 @@ func (b *Broker) readStorage(ctx context.Context) (found, error) {
 		return f, err
 	}
 	b.router = newRouter(b.storage.Log, &b.stats, retained, b.retainer, last, b.cfg.RingBytes)
-	b.router.queuesQoS0 = b.cfg.Sessions.QueueQoS0
+	b.router.queuesQoS0, b.router.leads = b.cfg.Sessions.QueueQoS0, b.cluster.leading.Load
 	rescan := func(e sessions.Entry) { b.rescan(e, removed) }
 	if err := b.storage.Log.Scan(ctx, from, last.Sequence, rescan); err != nil {
 		return f, err
@@ -235,6 +235,11 @@ func (b *Broker) settleBoot(ctx context.Context, boot string) error {
 	if !b.settle(b.enterSessions(list)) {
 		return ctx.Err()
 	}
+	if b.presence.kept() {
+		if err := b.amendPresence(ctx, false); err != nil {
+			return err
+		}
+	}
 	return b.storage.Store.DeleteCheckpoint(ctx, boot)
 }
 
@@ -270,6 +275,39 @@ func (b *Broker) settle(clientIDs []string) bool {
 	return true
 }
 
+// lead takes up what one node does for all: retained messages that the node before it has not written are above a checkpoint.
+func (b *Broker) lead(ctx context.Context) {
+	b.log.Info("this node now writes retained messages, and settles the sessions of nodes that are gone")
+	for ctx.Err() == nil && b.cluster.leading.Load() {
+		err := b.rewriteRetained(ctx)
+		if err == nil {
+			return
+		}
+		b.log.Warn("retained messages not looked through; trying again", "err", err)
+		select {
+		case <-time.After(retainAgain):
+		case <-ctx.Done():
+		}
+	}
+}
+
+func (b *Broker) rewriteRetained(ctx context.Context) error {
+	checkpoints, err := b.storage.Store.Checkpoints(ctx)
+	if err != nil {
+		return err
+	}
+	upTo := b.router.Head().Sequence
+	from := upTo
+	for _, c := range checkpoints {
+		from = min(from, c.Position.Sequence)
+	}
+	return b.storage.Log.Scan(ctx, from, upTo, func(e sessions.Entry) {
+		if e.Message != nil && e.Message.Retain {
+			b.router.retainAgain(e)
+		}
+	})
+}
+
 // checkpointEvery is how often the node says that it is alive and how far its sessions' documents are.
 const checkpointEvery = time.Second
 
@@ -280,14 +318,17 @@ func (b *Broker) keepCheckpoint(earlier []sessions.Checkpoint) {
 	defer tick.Stop()
 	settled := b.settled
 	failures := 0
+	taken := time.Now() // the last one
 	for {
 		select {
 		case <-b.running.Done():
 			return
 		case <-tick.C:
+			b.cluster.isolate(time.Since(taken))
+			began := time.Now()
 			err := b.saveCheckpoint(b.running, false)
 			if err == nil || b.running.Err() != nil {
-				failures = 0
+				failures, taken = 0, began
 				continue
 			}
 			if failures++; failures&(failures-1) == 0 { // 1, 2, 4, 8 …: storage may be away for long
@@ -313,7 +354,7 @@ func (b *Broker) checkpoint(at sessions.Position) sessions.Checkpoint {
 }
 
 func (b *Broker) saveCheckpoint(ctx context.Context, released bool) error {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, min(5*time.Second, b.cfg.IsolationTimeout/2))
 	defer cancel()
 	c := b.checkpoint(b.router.complete())
 	c.Released = released

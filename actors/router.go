@@ -22,6 +22,8 @@ type router struct {
 	replaced func()
 	// queuesQoS0: messages at QoS 0 wait in the log for those who are behind. Else they are for those who are there.
 	queuesQoS0 bool
+	// leads reports whether this node writes the retained messages for all; nil: it does. Set before the first deliver.
+	leads func() bool
 	// advanced is called when the log was handed out further. Set before the first deliver, and it must not block.
 	advanced func()
 	// handed is the sequence up to which everything was handed out and is in the mailboxes.

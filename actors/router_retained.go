@@ -12,8 +12,22 @@ func (r *router) retain(e sessions.Entry) {
 	if a.full {
 		r.stats.Dropped("", dropRetainedFull, 1)
 	}
-	if a.taken {
+	if a.taken && (r.leads == nil || r.leads()) {
 		r.retainer.put(e, a)
+	}
+}
+
+// retainAgain has the retained message of a topic written, if it is that of an entry: the node that did so until now may not have.
+func (r *router) retainAgain(e sessions.Entry) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var is applied
+	if n := r.retained.find(e.Message.Topic); n != nil && n.entry != nil {
+		is.now = n.entry
+	}
+	switch {
+	case is.now != nil && is.now.Sequence == e.Sequence, is.now == nil && len(e.Message.Payload) == 0:
+		r.retainer.put(e, is)
 	}
 }
 

@@ -249,6 +249,10 @@ func (a *sessionActor) handle(message any) {
 		a.onTimer(m)
 	case *announce:
 		a.announce()
+	case *isolated:
+		if a.session.Terms().Expiry > 0 || a.session.Terms().Will {
+			a.step(sessions.Shutdown{Another: true})
+		}
 	case *showPresence:
 		if a.presence != nil {
 			state := *a.presence

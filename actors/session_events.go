@@ -117,7 +117,9 @@ func (a *sessionActor) goOffline() {
 	a.presence = nil
 	state.State, state.Since = sessions.Offline, time.Now().UTC()
 	a.broker.directory.setOnline(a.clientID, false)
-	a.broker.presence.put(state)
+	if a.handover == nil && (a.session == nil || !a.session.Fenced() || a.broker.cluster.alone()) { // else it is online elsewhere
+		a.broker.presence.put(state)
+	}
 }
 
 func (c *connection) remote() string { return c.socket.RemoteAddr().String() }

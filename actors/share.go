@@ -124,7 +124,7 @@ func (s *share) serve(ctx context.Context) error {
 	}
 	s.opened(queue)
 	defer s.closed(nil)
-	if !s.reclaimed {
+	if !s.reclaimed && !s.shares.company() { // else what others hold is theirs
 		if err := s.reclaim(ctx, queue); err != nil {
 			return err
 		}

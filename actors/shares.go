@@ -26,6 +26,8 @@ type shares struct {
 	slots chan struct{}
 	// task runs a goroutine of a share until the broker stops.
 	task func(func(ctx context.Context))
+	// company reports whether other nodes may have members.
+	company func() bool
 	// settled is closed when it is known which messages the sessions of before hold.
 	settled <-chan struct{}
 
@@ -44,7 +46,7 @@ const maxShareCalls = 16
 
 func newShares(b *Broker) *shares {
 	s := &shares{
-		queues: b.storage.Shared, stats: &b.stats, log: b.log, max: b.cfg.MaxShares, settled: b.settled,
+		queues: b.storage.Shared, stats: &b.stats, log: b.log, max: b.cfg.MaxShares, company: b.cluster.company, settled: b.settled,
 		slots: make(chan struct{}, maxShareCalls),
 		open:  map[string]*share{}, of: map[string]map[string]struct{}{},
 	}

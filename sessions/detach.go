@@ -87,11 +87,15 @@ func (s *Session) onDisconnect(now time.Time, p *mqttcodec.Disconnect, dst []Eff
 	return s.detach(now, endLost, dst)
 }
 
-func (s *Session) onShutdown(now time.Time, dst []Effect) []Effect {
+func (s *Session) onShutdown(now time.Time, in Shutdown, dst []Effect) []Effect {
 	if s.connection == 0 {
 		return dst
 	}
-	dst = s.hangUp(mqttcodec.ServerShuttingDown, nil, dst)
+	if in.Another {
+		dst = s.hangUp(mqttcodec.UseAnotherServer, &Refusal{Reason: mqttcodec.UseAnotherServer, ServerReference: in.ServerReference}, dst)
+	} else {
+		dst = s.hangUp(mqttcodec.ServerShuttingDown, nil, dst)
+	}
 	return s.detach(now, endShutdown, dst)
 }
 

@@ -194,8 +194,12 @@ type Congestion struct{ Congested bool }
 // has come, or its last owner died.
 type Awake struct{}
 
-// Shutdown: the node is going down. The client may come back to another, or later.
-type Shutdown struct{}
+// Shutdown: the node is going down, or cannot keep its promises any more. The client may come back to another, or later.
+type Shutdown struct {
+	// Another: to another, at ServerReference if that is not empty.
+	Another         bool
+	ServerReference string
+}
 
 // Relinquish: the client has connected to another node, which takes the session over.
 type Relinquish struct{}

@@ -318,7 +318,7 @@ func (s *Session) Step(now time.Time, in Input, dst []Effect) []Effect {
 		s.congested = in.Congested
 		return dst
 	case Shutdown:
-		return s.onShutdown(now, dst)
+		return s.onShutdown(now, in, dst)
 	case Relinquish:
 		return s.onRelinquish(now, dst)
 	}
