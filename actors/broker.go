@@ -231,10 +231,7 @@ func (b *Broker) Err() error {
 // Shutdown stops accepting, tells every client to come back later (5.0: 0x8B), makes durable what their sessions were
 // promised, and stops. It returns when that is done, or when ctx ends: what was acknowledged is durable all the same.
 func (b *Broker) Shutdown(ctx context.Context) error {
-	if b.webSockets != nil { // before its listener, whose end would be a failure
-		_ = b.webSockets.Close() // with the connections that are not WebSockets yet
-	}
-	b.listeners.close()
+	b.closeListeners()
 	b.parking.close() // the queues would end with the process
 	b.directory.shutDown()
 	err := b.awaitSessions(ctx)
@@ -250,6 +247,14 @@ func (b *Broker) Shutdown(ctx context.Context) error {
 	b.system.Shutdown()
 	b.workers.close()
 	return errors.Join(err, b.Err())
+}
+
+// closeListeners ends the accepting of connections. It may be called again.
+func (b *Broker) closeListeners() {
+	if b.webSockets != nil { // before its listener, whose end would be a failure
+		_ = b.webSockets.Close() // with the connections that are not WebSockets yet
+	}
+	b.listeners.close()
 }
 
 // awaitSessions waits until no session actor is left.

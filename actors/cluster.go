@@ -39,6 +39,10 @@ type cluster struct {
 	// leading: this node does what one node has to do for all. It is the oldest. Should two think so of themselves for a while, or
 	// none, then something is done twice, which has no effect, or late.
 	leading atomic.Bool
+	// draining: clients are sent away. drainAsked is closed when an operator wants that.
+	draining   atomic.Bool
+	drainAsked chan struct{}
+	asking     sync.Once
 	// isolated: storage has not answered for so long that others may have taken over what is here.
 	isolated atomic.Bool
 
@@ -60,7 +64,7 @@ type peerBoot struct {
 }
 
 func newCluster(b *Broker) *cluster {
-	c := &cluster{broker: b, nodes: b.storage.Nodes, since: time.Now(), peers: map[string]*peerBoot{}}
+	c := &cluster{broker: b, nodes: b.storage.Nodes, since: time.Now(), drainAsked: make(chan struct{}), peers: map[string]*peerBoot{}}
 	c.leading.Store(true)
 	return c
 }
@@ -110,6 +114,18 @@ func (c *cluster) company() bool {
 	defer c.mu.Unlock()
 	for _, p := range c.peers {
 		if !p.dead {
+			return true
+		}
+	}
+	return false
+}
+
+// ready reports whether any other boot lets clients in.
+func (c *cluster) ready() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, p := range c.peers {
+		if !p.dead && !p.checkpoint.Draining {
 			return true
 		}
 	}
@@ -213,6 +229,9 @@ func (c *cluster) Asked(claim sessions.Claim, answer func(sessions.Release)) {
 	c.broker.directory.relinquish(claim, answer)
 }
 
+// DrainAsked implements sessions.Neighbour.
+func (c *cluster) DrainAsked() { c.asking.Do(func() { close(c.drainAsked) }) }
+
 // Rejoined implements sessions.Neighbour.
 func (c *cluster) Rejoined() {
 	if !c.alone() {
@@ -315,7 +334,7 @@ func (c *cluster) hear(s sessions.Checkpoint, now time.Time) {
 	case p == nil:
 		c.broker.log.Info("another node has come", "node", s.Node, "boot", s.Boot)
 		c.enterLocked(s)
-	case !p.checkpoint.Time.Equal(s.Time):
+	case !p.checkpoint.Time.Equal(s.Time) || p.checkpoint.Draining != s.Draining:
 		if p.dead && !p.settling && !s.Released {
 			c.broker.log.Info("another node is back", "node", s.Node, "boot", s.Boot)
 			p.dead, p.legacy = false, nil

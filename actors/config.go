@@ -55,6 +55,10 @@ type Config struct {
 	// DeadAfter is how long another node has given no sign of life when it is taken for dead. IsolationTimeout is how long storage
 	// has taken no checkpoint of this one when it lets go of persistent sessions, which others may have taken over then.
 	DeadAfter, IsolationTimeout time.Duration
+	// DrainTimeout is how long clients may take to go to other nodes before this one ends. ServerReference is where they are sent,
+	// empty for anywhere. (4.11)
+	DrainTimeout    time.Duration
+	ServerReference string
 }
 
 // DefaultConfig listens on the loopback address.
@@ -79,7 +83,7 @@ func DefaultConfig(boot string) Config {
 		MaxShares:       1000,
 		MaxReplays:      100,
 
-		DeadAfter: 30 * time.Second, IsolationTimeout: 10 * time.Second,
+		DeadAfter: 30 * time.Second, IsolationTimeout: 10 * time.Second, DrainTimeout: 30 * time.Second,
 	}
 }
 
@@ -115,6 +119,9 @@ func (c *Config) Validate() error {
 	}
 	if c.IsolationTimeout <= 0 || c.DeadAfter < 2*c.IsolationTimeout {
 		return fmt.Errorf("a node is taken for dead after %v, which is less than twice the isolation timeout %v", c.DeadAfter, c.IsolationTimeout)
+	}
+	if c.DrainTimeout <= 0 {
+		return fmt.Errorf("drain timeout %v is not positive", c.DrainTimeout)
 	}
 	if c.ParkAfter < 0 {
 		return fmt.Errorf("time before a session is parked %v is negative", c.ParkAfter)

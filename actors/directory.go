@@ -90,8 +90,14 @@ func (d *directory) connect(c *connection, m *attach) bool {
 	s := d.shard(m.packet.ClientID)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if d.closed.Load() || d.broker.cluster.isolated.Load() {
+	switch {
+	case d.closed.Load() || d.broker.cluster.isolated.Load():
 		c.refuse(mqttcodec.ServerUnavailable) // CONNACK has no 0x8B
+		return false
+	case d.broker.cluster.draining.Load():
+		ack := &mqttcodec.Connack{Reason: mqttcodec.UseAnotherServer}
+		ack.Properties.ServerReference = d.broker.cfg.ServerReference
+		c.refuseWith(ack)
 		return false
 	}
 	if m.stamp == 0 {

@@ -350,7 +350,10 @@ func (b *Broker) keepCheckpoint(earlier []sessions.Checkpoint) {
 
 // checkpoint is a sign of life of this boot.
 func (b *Broker) checkpoint(at sessions.Position) sessions.Checkpoint {
-	return sessions.Checkpoint{Boot: b.cfg.Sessions.Boot, Node: b.cfg.Node, Since: b.cluster.since, Time: time.Now().UTC(), Position: at}
+	return sessions.Checkpoint{
+		Boot: b.cfg.Sessions.Boot, Node: b.cfg.Node, Since: b.cluster.since, Time: time.Now().UTC(), Position: at,
+		Clients: b.connections.len(), Draining: b.cluster.draining.Load(),
+	}
 }
 
 func (b *Broker) saveCheckpoint(ctx context.Context, released bool) error {

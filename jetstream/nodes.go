@@ -14,10 +14,12 @@ import (
 const (
 	// claimSubject is where nodes announce claims.
 	claimSubject = controlSubjects + ".ctl.claim"
-	// nodeSubjects begin the subjects on which a boot is asked: dunlin.ctl.node.<boot>.release, dunlin.ctl.node.<boot>.hello.
+	// nodeSubjects begin the subjects on which a boot is asked: dunlin.ctl.node.<boot>.release, ….hello,
+	// ….drain.
 	nodeSubjects = controlSubjects + ".ctl.node."
 	askRelease   = ".release"
 	askHello     = ".hello"
+	askDrain     = ".drain"
 )
 
 // Nodes are the nodes on the same storage, reached by core NATS. Safe for concurrent use.
@@ -32,6 +34,21 @@ var _ sessions.Nodes = (*Nodes)(nil)
 // Nodes are the other nodes on the same storage.
 func (s *Storage) Nodes() *Nodes {
 	return &Nodes{nc: s.log.nc, stats: s.stats, logger: s.log.config.Logger}
+}
+
+// ReadNodes is what the nodes on a NATS, which is only looked at, have last said of themselves.
+func ReadNodes(ctx context.Context, nc *nats.Conn, c Config) ([]sessions.Checkpoint, error) {
+	in := newInboxes(nc, c.AckTimeout)
+	defer in.close()
+	s := &Store{config: &c, stats: new(Stats), journals: streamReader{
+		inboxes: in, stream: c.Names.JournalStream, api: c.api(), clustered: nc.ConnectedClusterName() != "",
+	}}
+	return s.Checkpoints(ctx)
+}
+
+// AskDrain asks a boot to send its clients to others, and to end.
+func AskDrain(ctx context.Context, nc *nats.Conn, boot string) error {
+	return (&Nodes{nc: nc}).Drain(ctx, boot)
 }
 
 func nodeSubject(boot, ask string) string { return nodeSubjects + EncodeToken(boot) + ask }
@@ -59,6 +76,11 @@ func (n *Nodes) Ask(ctx context.Context, boot string, c sessions.Claim) (r sessi
 // Greet implements sessions.Nodes.
 func (n *Nodes) Greet(ctx context.Context, boot string, h sessions.Hello) (answer sessions.Hello, err error) {
 	return answer, n.ask(ctx, nodeSubject(boot, askHello), h, &answer)
+}
+
+// Drain implements sessions.Nodes.
+func (n *Nodes) Drain(ctx context.Context, boot string) error {
+	return n.ask(ctx, nodeSubject(boot, askDrain), struct{}{}, &struct{}{})
 }
 
 func (n *Nodes) ask(ctx context.Context, subject string, question, answer any) error {
@@ -103,6 +125,11 @@ func (n *Nodes) Run(ctx context.Context, boot string, to sessions.Neighbour, rea
 				n.answer(m, to.Greeted(h))
 			}
 			return err
+		},
+		nodeSubject(boot, askDrain): func(m *nats.Msg) error {
+			n.answer(m, struct{}{})
+			to.DrainAsked()
+			return nil
 		},
 	} {
 		sub, err := n.nc.Subscribe(subject, func(m *nats.Msg) {

@@ -92,7 +92,9 @@ func (s *Session) onShutdown(now time.Time, in Shutdown, dst []Effect) []Effect 
 		return dst
 	}
 	if in.Another {
-		dst = s.hangUp(mqttcodec.UseAnotherServer, &Refusal{Reason: mqttcodec.UseAnotherServer, ServerReference: in.ServerReference}, dst)
+		dst = s.hangUp(mqttcodec.UseAnotherServer, &Refusal{
+			Reason: mqttcodec.UseAnotherServer, ServerReference: in.ServerReference, Detail: "another node takes the session over",
+		}, dst)
 	} else {
 		dst = s.hangUp(mqttcodec.ServerShuttingDown, nil, dst)
 	}

@@ -53,6 +53,8 @@ type Nodes interface {
 	Ask(ctx context.Context, boot string, c Claim) (Release, error)
 	// Greet makes a boot know this one, and returns what it says of itself; errors are those of Ask.
 	Greet(ctx context.Context, boot string, h Hello) (Hello, error)
+	// Drain asks a boot to send its clients to others, and to end. Errors are those of Ask.
+	Drain(ctx context.Context, boot string) error
 	// Run takes what other nodes say until ctx ends; then it returns nil. ready is called, once, when others reach this node.
 	Run(ctx context.Context, boot string, to Neighbour, ready func()) error
 }
@@ -65,6 +67,8 @@ type Neighbour interface {
 	Asked(c Claim, answer func(Release))
 	// Greeted: another node is there.
 	Greeted(h Hello) Hello
+	// DrainAsked: an operator wants the clients of the node to go to others, and the node to end.
+	DrainAsked()
 	// Rejoined: others may have said something that was not heard.
 	Rejoined()
 }

@@ -119,6 +119,9 @@ type Checkpoint struct {
 	Since    time.Time `json:"since,omitzero"`
 	Time     time.Time `json:"time"`
 	Position Position  `json:"position"`
+	// Clients is how many were connected. Draining: they are being sent to other nodes.
+	Clients  int  `json:"clients,omitempty"`
+	Draining bool `json:"draining,omitempty"`
 	// Released: these are its last words, and the documents of all its sessions are as they were left.
 	Released bool `json:"released,omitempty"`
 }

@@ -122,6 +122,8 @@ type PresenceConfig struct {
 type NodesConfig struct {
 	DeadAfter        time.Duration
 	IsolationTimeout time.Duration
+	DrainTimeout     time.Duration
+	ServerReference  string
 }
 
 // TopicsConfig says what topics are in NATS, and bounds topic names and filters.

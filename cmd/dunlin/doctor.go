@@ -53,17 +53,7 @@ func newDoctorCommand() *cobra.Command {
 
 // examine asks NATS, and the monitoring port if there is one.
 func examine(ctx context.Context, c Config, monitor string, log *slog.Logger) ([]jetstream.Finding, error) {
-	external := externalConfig(c, log)
-	if c.NATS.URL == "" {
-		if c.NATS.Listen == wordOff {
-			return nil, errors.New("nats.listen is off, so that nobody can look at the NATS server inside: give it an address, or name other servers with --nats")
-		}
-		external.URLs = "nats://" + c.NATS.Listen
-	}
-	connection, err := jetstream.ConnectExternal(external)
-	if err != nil && c.NATS.URL == "" {
-		return nil, fmt.Errorf("%w; without --nats a broker has to run here, with this nats.listen", err)
-	}
+	connection, err := connectToNATS(c, log)
 	if err != nil {
 		return nil, err
 	}
@@ -78,6 +68,22 @@ func examine(ctx context.Context, c Config, monitor string, log *slog.Logger) ([
 		return nil, fmt.Errorf("ask the monitoring port: %w: check --monitor, and http_port in the server's configuration", err)
 	}
 	return append(findings, jetstream.DiagnoseSync(jsz, storage.Durability)), nil
+}
+
+// connectToNATS connects to the NATS servers of a configuration: those outside, or that inside a broker that runs.
+func connectToNATS(c Config, log *slog.Logger) (*jetstream.Conn, error) {
+	external := externalConfig(c, log)
+	if c.NATS.URL == "" {
+		if c.NATS.Listen == wordOff {
+			return nil, errors.New("nats.listen is off, so that nobody can look at the NATS server inside: give it an address, or name other servers with --nats")
+		}
+		external.URLs = "nats://" + c.NATS.Listen
+	}
+	connection, err := jetstream.ConnectExternal(external)
+	if err != nil && c.NATS.URL == "" {
+		return nil, fmt.Errorf("%w; without --nats a broker has to run here, with this nats.listen", err)
+	}
+	return connection, err
 }
 
 // fetchTimeout and fetchMost bound what the monitoring port may take.

@@ -309,6 +309,20 @@ var keys = []key{
 		},
 	},
 	{
+		name: "nodes.drain_timeout", preset: "30s",
+		meaning: "how long a node that is told to stop, while another takes clients, takes to send its own there; a second signal ends it at once",
+		bind: func(c *Config) value {
+			return durationValue{to: &c.Nodes.DrainTimeout, min: time.Second, max: time.Hour}
+		},
+	},
+	{
+		name:    "nodes.server_reference",
+		meaning: "where MQTT 5 clients are told to go then, such as `broker.example.com:1883`; empty leaves it to them",
+		bind: func(c *Config) value {
+			return textValue{to: &c.Nodes.ServerReference, what: "a server reference"}
+		},
+	},
+	{
 		name: "requests.timeout", preset: "1m",
 		meaning: "how long an answer to a request between MQTT clients and NATS services may take",
 		bind: func(c *Config) value {

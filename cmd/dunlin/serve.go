@@ -28,6 +28,11 @@ type broker interface {
 	Addresses() addresses
 	// Failed is closed when the broker cannot go on; Shutdown then tells why.
 	Failed() <-chan struct{}
+	// Company reports whether another node would take the clients; Drain sends them there. DrainAsked is closed when an operator
+	// wants that.
+	Company() bool
+	Drain(ctx context.Context)
+	DrainAsked() <-chan struct{}
 	// Shutdown disconnects the clients, flushes what they were promised and stops. It need not return when ctx ends:
 	// the process ends then.
 	Shutdown(ctx context.Context) error
@@ -85,10 +90,22 @@ func serve(ctx context.Context, c Config, start starter, stdout, stderr io.Write
 
 	select {
 	case <-running.Done():
-		log.Info("stopping", "within", stopBudget)
+	case <-b.DrainAsked():
 	case <-b.Failed():
+		return stop(ctx, b, stopBudget)
 	}
+	if b.Company() {
+		drain(ctx, b)
+	}
+	log.Info("stopping", "within", stopBudget)
 	return stop(ctx, b, stopBudget)
+}
+
+// drain sends the clients to other nodes, until all have gone or a signal comes.
+func drain(ctx context.Context, b broker) {
+	again, stopSignals := signal.NotifyContext(context.WithoutCancel(ctx), syscall.SIGTERM, syscall.SIGINT)
+	defer stopSignals()
+	b.Drain(again)
 }
 
 // stop shuts b down within the budget. A second signal ends at once.

@@ -19,10 +19,25 @@ type fakeBroker struct {
 	stopping chan struct{}                   // closed when Shutdown is called
 	shutdown func(ctx context.Context) error // nil: at once, without error
 	failed   chan struct{}                   // closed when the broker cannot go on
+	// company: other nodes take clients. draining has what ended each drain, drainAsked is closed when one is asked for.
+	company    bool
+	draining   chan struct{}
+	drainAsked chan struct{}
 }
 
 func newFakeBroker() *fakeBroker {
-	return &fakeBroker{stopping: make(chan struct{}), failed: make(chan struct{})}
+	return &fakeBroker{
+		stopping: make(chan struct{}), failed: make(chan struct{}), draining: make(chan struct{}), drainAsked: make(chan struct{}),
+	}
+}
+
+func (b *fakeBroker) Company() bool { return b.company }
+
+func (b *fakeBroker) DrainAsked() <-chan struct{} { return b.drainAsked }
+
+func (b *fakeBroker) Drain(ctx context.Context) {
+	close(b.draining)
+	<-ctx.Done()
 }
 
 func (b *fakeBroker) Addresses() addresses {
@@ -101,6 +116,32 @@ func TestReadyLineNamesEveryAddress(t *testing.T) {
 	var line struct{ Level, Msg, MQTT, WS, NATS, Data string }
 	if err := json.Unmarshal([]byte(first), &line); err != nil || line.Level != "INFO" || line.MQTT != "127.0.0.1:1001" || line.WS != "127.0.0.1:1003" || line.Data == "" {
 		t.Errorf("logged %q, %v", first, err)
+	}
+}
+
+// With company a node sends its clients there first, for as long as it takes, or until a second signal.
+func TestNodeWithCompanyDrains(t *testing.T) {
+	for name, begin := range map[string]func(*fakeBroker){
+		"SIGTERM":  func(*fakeBroker) { sendSIGTERM(t) },
+		"operator": func(b *fakeBroker) { close(b.drainAsked) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newFakeBroker()
+			b.company = true
+			s := serveFake(t.Context(), t, b)
+			begin(b)
+			<-b.draining
+			select {
+			case <-b.stopping:
+				t.Fatal("it is shut down while it drains")
+			default:
+			}
+			sendSIGTERM(t)
+			<-b.stopping
+			if err := <-s.done; err != nil {
+				t.Fatal(err)
+			}
+		})
 	}
 }
 

@@ -221,6 +221,15 @@ func (n *node) Addresses() addresses { return n.at }
 // Failed implements broker.
 func (n *node) Failed() <-chan struct{} { return n.broker.Failed() }
 
+// Company implements broker.
+func (n *node) Company() bool { return n.broker.Company() }
+
+// Drain implements broker.
+func (n *node) Drain(ctx context.Context) { n.broker.Drain(ctx) }
+
+// DrainAsked implements broker.
+func (n *node) DrainAsked() <-chan struct{} { return n.broker.DrainAsked() }
+
 // Shutdown implements broker: each part ends before those that it was built on.
 func (n *node) Shutdown(ctx context.Context) error {
 	var failed []error
@@ -292,6 +301,7 @@ func brokerConfig(c Config) actors.Config {
 	b.MaxShares = c.Shares.MaxGroups
 	b.MaxReplays = c.Replay.MaxActive
 	b.DeadAfter, b.IsolationTimeout = c.Nodes.DeadAfter, c.Nodes.IsolationTimeout
+	b.DrainTimeout, b.ServerReference = c.Nodes.DrainTimeout, c.Nodes.ServerReference
 	s := &b.Sessions
 	s.MaxExpiry = c.Sessions.MaxExpiry
 	s.DefaultExpiryV3 = c.Sessions.DefaultExpiryV3

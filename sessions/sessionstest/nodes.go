@@ -88,6 +88,15 @@ func (n *Neighbours) Greet(_ context.Context, boot string, h sessions.Hello) (se
 	return node.Greeted(h), nil
 }
 
+// Drain implements sessions.Nodes.
+func (n *Neighbours) Drain(_ context.Context, boot string) error {
+	node, err := n.find(boot)
+	if err == nil {
+		node.DrainAsked()
+	}
+	return err
+}
+
 // Run implements sessions.Nodes.
 func (n *Neighbours) Run(ctx context.Context, boot string, to sessions.Neighbour, ready func()) error {
 	n.mu.Lock()
