@@ -143,6 +143,7 @@ func start(ctx context.Context, cfg Config, storage Storage, log *slog.Logger, o
 	}
 	b.connections.open = map[*connection]struct{}{}
 	b.cluster = newCluster(b)
+	b.shares = newShares(b)
 	if err := b.listenToNodes(ctx); err != nil {
 		b.cancel()
 		open.close()
@@ -154,7 +155,6 @@ func start(ctx context.Context, cfg Config, storage Storage, log *slog.Logger, o
 		open.close()
 		return nil, fmt.Errorf("read what is stored: %w", err)
 	}
-	b.shares = newShares(b)
 	b.live = newLive(b)
 	b.router.live, b.shares.live = b.live, b.live
 	if err := b.saveCheckpoint(ctx, false); err != nil { // before anything is acknowledged that only the log will know
@@ -169,9 +169,7 @@ func start(ctx context.Context, cfg Config, storage Storage, log *slog.Logger, o
 	}
 	b.catchUp = newCatchUp(b.router, storage.Log, b.workers.crowded, log)
 	b.enter(found)
-	if !b.cluster.alone() {
-		log.Debug("queues of shared subscriptions are left alone: other nodes may have members")
-	} else if err := b.shares.removeOrphans(ctx); err != nil {
+	if err := b.shares.removeOrphans(ctx); err != nil {
 		log.Warn("queues of shared subscriptions without subscribers not removed", "err", err)
 	}
 	b.task(func() { b.tail(b.router.Head().Sequence) })

@@ -357,10 +357,35 @@ func (c *cluster) settle(ctx context.Context, boot string) {
 		case <-ctx.Done():
 		}
 	}
+}
+
+// forget takes note that nothing is left of a boot.
+func (c *cluster) forget(boot string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.peers, boot)
 }
+
+// boots are the others, and whether each is taken to be alive.
+func (c *cluster) boots() map[string]bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	boots := make(map[string]bool, len(c.peers))
+	for boot, p := range c.peers {
+		boots[boot] = !p.dead
+	}
+	return boots
+}
+
+// hasShare asks another boot whether a share has subscribers there.
+func (c *cluster) hasShare(ctx context.Context, boot, name string) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, greetTimeout)
+	defer cancel()
+	return c.nodes.HasShare(ctx, boot, name)
+}
+
+// HasShare implements sessions.Neighbour.
+func (c *cluster) HasShare(name string) bool { return c.broker.shares.has(name) }
 
 // isolate takes note of how long ago storage has taken a checkpoint. A node that has company lets go of its persistent sessions when
 // that is too long: others take them over, and it would not hear of that.

@@ -2,6 +2,7 @@ package actors
 
 import (
 	"testing"
+	"time"
 
 	"dunlin/mqttcodec"
 	"dunlin/sessions/sessionstest"
@@ -77,5 +78,125 @@ func TestCleanSessionHasOneConnectionInTheCluster(t *testing.T) {
 		there.subscribe(1, "t")
 		a.connected("publisher").publish1("t", "1")
 		there.takeAll("1")
+	})
+}
+
+// A node that does not answer loses the session to another, and finds that out with its next write.
+func TestSessionIsTakenFromNodeThatDoesNotAnswer(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		nodes := newTestCluster(t)
+		a, b := nodes.start("a"), nodes.start("b")
+		here := a.connected("c")
+		here.subscribe(1, "t")
+		nodes.neighbours.Deafen("a", true)
+		there, present := b.resumed("c")
+		if !present {
+			t.Fatal("the session is gone")
+		}
+		here.send(&mqttcodec.Subscribe{PacketID: 2, Requests: []mqttcodec.SubscriptionRequest{{Filter: "u"}}})
+		here.wantTakenOver()
+		a.connected("publisher").publish1("t", "1")
+		there.takeAll("1")
+	})
+}
+
+// Of clients that connect to all nodes at the same time with one client identifier, one stays.
+func TestRivalsOnAllNodes(t *testing.T) {
+	for name, change := range map[string][]func(*mqttcodec.Connect){"persistent": nil, "clean": {clean}} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				nodes := newTestCluster(t)
+				brokers := []*testBroker{nodes.start("a"), nodes.start("b"), nodes.start("c")}
+				for round := range 20 {
+					var rivals []*testClient
+					for i := range 6 {
+						c := brokers[(round+i)%3].client(mqttcodec.V5)
+						c.send(connectPacket(mqttcodec.V5, "c", change...))
+						rivals = append(rivals, c)
+						if i%2 == 1 {
+							elapse(time.Duration(round) * 100 * time.Microsecond)
+						}
+					}
+					elapse(5 * time.Second)
+					var left []*testClient
+					for _, c := range rivals {
+						if !c.hasEnded() {
+							left = append(left, c)
+						}
+					}
+					if len(left) != 1 {
+						t.Fatalf("round %d: %d connections are left", round, len(left))
+					}
+					c := left[0]
+					if ack := expect[*mqttcodec.Connack](c); ack.Reason != mqttcodec.Success {
+						t.Fatalf("round %d: the one that is left has CONNACK %+v", round, ack)
+					}
+					c.subscribe(1, "t")
+					brokers[round%3].connected("publisher").publish1("t", "1")
+					c.takeAll("1")
+				}
+			})
+		})
+	}
+}
+
+// The members of a shared subscription may be on several nodes: each message goes to one of them, and the queue goes with the last.
+func TestSharedSubscriptionSpansNodes(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		nodes := newTestCluster(t)
+		a, b := nodes.start("a"), nodes.start("b")
+		here, there := a.connected("here", clean), b.connected("there", clean)
+		const share = "$share/s/t"
+		here.subscribe(1, share)
+		there.subscribe(1, share)
+		publisher := a.connected("publisher")
+		for range 20 {
+			publisher.publish1("t", "x")
+		}
+		taken := 0
+		eventually(t, "all messages are taken", func() bool {
+			for _, c := range []*testClient{here, there} {
+				for c.waiting() > 0 {
+					c.take1()
+					taken++
+				}
+			}
+			return taken >= 20
+		})
+		here.disconnect()
+		elapse(time.Second)
+		publisher.publish1("t", "y")
+		there.takeAll("y")
+		there.disconnect()
+		eventually(t, "the queue is gone", func() bool { return len(nodes.storage.SharedNames()) == 0 })
+		if taken != 20 {
+			t.Errorf("%d messages were delivered of 20", taken)
+		}
+	})
+}
+
+// A member takes its place in a shared subscription, and what it holds, along to another node.
+func TestMemberOfSharedSubscriptionMoves(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		nodes := newTestCluster(t)
+		a, b := nodes.start("a"), nodes.start("b")
+		c := a.connected("c")
+		c.subscribe(1, "$share/s/t")
+		publisher := a.connected("publisher")
+		publisher.publish1("t", "1")
+		if p := expect[*mqttcodec.Publish](c); string(p.Payload) != "1" { // not acknowledged
+			t.Fatalf("got %+v", p)
+		}
+		c, _ = b.resumed("c")
+		c.takeAll("1")
+		publisher.publish1("t", "2")
+		c.takeAll("2")
+		elapse(time.Minute)
+		if n := len(nodes.storage.SharedTaken("$share/s/t")); n != 0 {
+			t.Errorf("%d messages are not settled", n)
+		}
+		if c.waiting() > 0 {
+			t.Errorf("got %+v once more", c.next())
+		}
 	})
 }

@@ -45,6 +45,7 @@ func (d *directory) relinquish(claim sessions.Claim, answer func(sessions.Releas
 	if e != nil { // its documents are as they were left; its deadline may bring us back to it, if nobody takes it after all
 		d.broker.resting.take(claim.ClientID)
 		d.broker.parking.drop(claim.ClientID)
+		d.broker.shares.forget(claim.ClientID)
 	}
 	m.reply(sessions.Release{ScanFrom: e.scanFrom()})
 }
@@ -73,9 +74,14 @@ func (a *sessionActor) announce() {
 	}
 }
 
+// claimOf is the claim of a client that has connected here.
+func (a *sessionActor) claimOf(stamp int64) sessions.Claim {
+	return sessions.Claim{ClientID: a.clientID, Boot: a.broker.cfg.Sessions.Boot, Stamp: stamp}
+}
+
 // ownClaim is that of the latest client that has connected here.
 func (a *sessionActor) ownClaim() sessions.Claim {
-	own := sessions.Claim{ClientID: a.clientID, Boot: a.broker.cfg.Sessions.Boot, Stamp: a.stamp}
+	own := a.claimOf(a.stamp)
 	for _, m := range a.early {
 		if m, ok := m.(*attach); ok {
 			own.Stamp = max(own.Stamp, m.stamp)
@@ -92,8 +98,8 @@ func (a *sessionActor) onRelinquish(m *relinquish) {
 	switch {
 	case a.ownClaim().After(m.claim):
 		m.reply(sessions.Release{Later: true})
-		if m.answer == nil && a.session != nil {
-			a.announce() // it was not heard
+		if m.answer == nil && a.claimOf(a.stamp).After(m.claim) {
+			a.announce() // it was not heard; a client that is still to be let in is announced then
 		}
 		return
 	case a.session != nil && a.session.BelongsToAnother(a.now, m.claim.Principal):
@@ -140,7 +146,7 @@ func (a *sessionActor) late(m *attach) bool {
 	if h == nil {
 		return false
 	}
-	if h.claim.After(sessions.Claim{Stamp: m.stamp, Boot: a.broker.cfg.Sessions.Boot}) {
+	if h.claim.After(a.claimOf(m.stamp)) {
 		a.refuseEarlier(m)
 		return true
 	}

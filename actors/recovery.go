@@ -240,7 +240,11 @@ func (b *Broker) settleBoot(ctx context.Context, boot string) error {
 			return err
 		}
 	}
-	return b.storage.Store.DeleteCheckpoint(ctx, boot)
+	if err := b.storage.Store.DeleteCheckpoint(ctx, boot); err != nil {
+		return err
+	}
+	b.cluster.forget(boot)
+	return b.shares.removeOrphans(ctx)
 }
 
 // maxSettling is how many sessions are settled at a time.

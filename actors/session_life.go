@@ -101,6 +101,7 @@ func (a *sessionActor) forgo() {
 	a.session = sessions.New(&a.broker.cfg.Sessions, a.clientID, sessions.Stored{})
 	a.stored, a.borrowed = false, true
 	a.layGhosts()
+	a.broker.shares.forget(a.clientID)
 }
 
 // release lets the actor go, unless somebody wants it meanwhile.
@@ -117,6 +118,9 @@ func (a *sessionActor) release(stored bool) {
 	a.broker.router.remove(a.member)
 	a.layGhosts()
 	a.letGo()
+	if a.handover != nil {
+		a.broker.shares.forget(a.clientID)
+	}
 	a.handOver(sessions.Release{})
 	switch {
 	case queued && a.handover == nil:

@@ -48,8 +48,9 @@ type share struct {
 	held  holdings
 	// late are the messages that were settled while there was no queue to be told.
 	late []uint64
-	// over: the last subscriber has left, so the queue has to go, even if somebody has subscribed meanwhile.
-	over bool
+	// over: the last subscriber has left, so the queue has to go, even if somebody has subscribed meanwhile. moved: not the queue,
+	// since that subscriber goes on at another node.
+	over, moved bool
 	// abandon interrupts taking. It is nil while nothing is taken.
 	abandon context.CancelFunc
 }
@@ -72,7 +73,9 @@ func (s *share) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		var err error
 		if s.isOver() {
-			err = s.shares.call(ctx, func() error { return s.shares.queues.Remove(ctx, s.name) })
+			if !s.hasMoved() && !s.shares.elsewhere(ctx, s.name) {
+				err = s.shares.call(ctx, func() error { return s.shares.queues.Remove(ctx, s.name) })
+			}
 			if err == nil && s.end() {
 				return
 			}
@@ -101,7 +104,7 @@ func (s *share) end() bool {
 	defer s.shares.mu.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.over = false
+	s.over, s.moved = false, false
 	if len(s.subscribers) > 0 {
 		return false
 	}
@@ -114,6 +117,7 @@ func (s *share) end() bool {
 // an earlier run, and hold what died with its holders.
 func (s *share) serve(ctx context.Context) error {
 	var queue sessions.SharedQueue
+	s.shares.awaitRemoved(ctx, s.name)
 	err := s.shares.call(ctx, func() (err error) {
 		queue, err = s.shares.queues.Open(ctx, s.name)
 		return err
@@ -124,7 +128,7 @@ func (s *share) serve(ctx context.Context) error {
 	}
 	s.opened(queue)
 	defer s.closed(nil)
-	if !s.reclaimed && !s.shares.company() { // else what others hold is theirs
+	if !s.reclaimed && !s.shares.cluster.company() { // else what others hold is theirs
 		if err := s.reclaim(ctx, queue); err != nil {
 			return err
 		}
@@ -238,15 +242,45 @@ func (s *share) unsubscribe(clientID string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.subscribers, clientID)
-	if len(s.subscribers) > 0 {
-		return
+	if len(s.subscribers) == 0 {
+		s.finish(false)
 	}
-	s.over = true // whoever subscribes next starts anew
+}
+
+// forget leaves a subscriber, and what it holds, to another node.
+func (s *share) forget(clientID string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for sequence, holder := range s.held.bySequence {
+		if holder.clientID == clientID {
+			s.held.remove(sequence)
+		}
+	}
+	delete(s.subscribers, clientID)
+	if len(s.subscribers) == 0 {
+		s.finish(true)
+	}
+}
+
+// finish ends the share: whoever subscribes next starts anew. mu is held.
+func (s *share) finish(moved bool) {
+	s.over, s.moved = true, moved
+	if moved && s.queue != nil {
+		for _, e := range s.ready {
+			s.queue.Return(e.Sequence)
+		}
+	}
 	s.queue, s.ready, s.held, s.late = nil, nil, newHoldings(), nil
 	if s.abandon != nil {
 		s.abandon()
 	}
 	s.rouse()
+}
+
+func (s *share) hasMoved() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.moved
 }
 
 func (s *share) isOver() bool {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"time"
 
 	"dunlin/mqttcodec"
 	"dunlin/sessions"
@@ -26,8 +27,8 @@ type shares struct {
 	slots chan struct{}
 	// task runs a goroutine of a share until the broker stops.
 	task func(func(ctx context.Context))
-	// company reports whether other nodes may have members.
-	company func() bool
+	// cluster knows of other nodes, which may have members.
+	cluster *cluster
 	// settled is closed when it is known which messages the sessions of before hold.
 	settled <-chan struct{}
 
@@ -36,6 +37,8 @@ type shares struct {
 	open map[string]*share
 	// tree finds the shares of a topic, for QoS 0.
 	tree sessions.FilterTree[*share]
+	// removing are the shares whose queue another node may be removing, and until when. It has asked whether anybody here has them.
+	removing map[string]time.Time
 	// of are the shares that a client identifier subscribes to.
 	of map[string]map[string]struct{}
 }
@@ -46,9 +49,10 @@ const maxShareCalls = 16
 
 func newShares(b *Broker) *shares {
 	s := &shares{
-		queues: b.storage.Shared, stats: &b.stats, log: b.log, max: b.cfg.MaxShares, company: b.cluster.company, settled: b.settled,
+		queues: b.storage.Shared, stats: &b.stats, log: b.log, max: b.cfg.MaxShares, cluster: b.cluster, settled: b.settled,
 		slots: make(chan struct{}, maxShareCalls),
 		open:  map[string]*share{}, of: map[string]map[string]struct{}{},
+		removing: map[string]time.Time{},
 	}
 	s.task = func(f func(context.Context)) { b.task(func() { f(b.running) }) }
 	return s
@@ -216,8 +220,72 @@ func (s *shares) route(messages []*sessions.Message) {
 	}
 }
 
+// forget leaves what a client subscribes to to another node.
+func (s *shares) forget(clientID string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for name := range s.of[clientID] {
+		if sh := s.open[name]; sh != nil {
+			sh.forget(clientID)
+		}
+	}
+	delete(s.of, clientID)
+}
+
+// elsewhere reports whether other nodes may have subscribers of a share. Those that have none are not to open its queue for a while.
+func (s *shares) elsewhere(ctx context.Context, name string) bool {
+	if s.cluster.alone() {
+		return false
+	}
+	for boot, alive := range s.cluster.boots() {
+		if !alive { // its sessions are not settled yet
+			return true
+		}
+		if has, err := s.cluster.hasShare(ctx, boot, name); err != nil || has {
+			return true
+		}
+	}
+	return false
+}
+
+const (
+	// removeWithin is how long it may take a node to remove the queue of a share when others have said that they have no subscriber.
+	removeWithin = 2 * time.Second
+	// maxRemoving bounds what is remembered of that. Overflow policy: all of it is forgotten.
+	maxRemoving = 4096
+)
+
+// has reports whether a share has subscribers here. If not, another node may be about to remove its queue.
+func (s *shares) has(name string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if sh := s.open[name]; sh != nil && !sh.isOver() {
+		return true
+	}
+	if len(s.removing) >= maxRemoving {
+		clear(s.removing)
+	}
+	s.removing[name] = time.Now().Add(removeWithin)
+	return false
+}
+
+// awaitRemoved waits while another node may be removing the queue of a share.
+func (s *shares) awaitRemoved(ctx context.Context, name string) {
+	s.mu.Lock()
+	until, ok := s.removing[name]
+	delete(s.removing, name)
+	s.mu.Unlock()
+	if !ok || time.Until(until) <= 0 {
+		return
+	}
+	select {
+	case <-time.After(time.Until(until)):
+	case <-ctx.Done():
+	}
+}
+
 // removeOrphans deletes the queues that no session subscribes to: their last members went with a node that died. Called
-// before any client is let in, when all stored sessions are entered.
+// before any client is let in, when all stored sessions are entered, and when those of another node are.
 func (s *shares) removeOrphans(ctx context.Context) error {
 	var orphans []string
 	err := s.queues.Each(ctx, func(name string) {
@@ -226,7 +294,9 @@ func (s *shares) removeOrphans(ctx context.Context) error {
 		}
 	})
 	for _, name := range orphans {
-		err = errors.Join(err, s.queues.Remove(ctx, name))
+		if !s.elsewhere(ctx, name) {
+			err = errors.Join(err, s.queues.Remove(ctx, name))
+		}
 	}
 	return err
 }

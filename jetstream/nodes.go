@@ -19,6 +19,7 @@ const (
 	nodeSubjects = controlSubjects + ".ctl.node."
 	askRelease   = ".release"
 	askHello     = ".hello"
+	askShare     = ".share"
 	askDrain     = ".drain"
 )
 
@@ -78,6 +79,23 @@ func (n *Nodes) Greet(ctx context.Context, boot string, h sessions.Hello) (answe
 	return answer, n.ask(ctx, nodeSubject(boot, askHello), h, &answer)
 }
 
+// shareQuestion and shareAnswer are about the subscribers of a shared subscription.
+type (
+	shareQuestion struct {
+		Share string `json:"share"`
+	}
+	shareAnswer struct {
+		Has bool `json:"has"`
+	}
+)
+
+// HasShare implements sessions.Nodes.
+func (n *Nodes) HasShare(ctx context.Context, boot, share string) (bool, error) {
+	var a shareAnswer
+	err := n.ask(ctx, nodeSubject(boot, askShare), shareQuestion{share}, &a)
+	return a.Has, err
+}
+
 // Drain implements sessions.Nodes.
 func (n *Nodes) Drain(ctx context.Context, boot string) error {
 	return n.ask(ctx, nodeSubject(boot, askDrain), struct{}{}, &struct{}{})
@@ -123,6 +141,14 @@ func (n *Nodes) Run(ctx context.Context, boot string, to sessions.Neighbour, rea
 			err := json.Unmarshal(m.Data, &h)
 			if err == nil {
 				n.answer(m, to.Greeted(h))
+			}
+			return err
+		},
+		nodeSubject(boot, askShare): func(m *nats.Msg) error {
+			var q shareQuestion
+			err := json.Unmarshal(m.Data, &q)
+			if err == nil {
+				n.answer(m, shareAnswer{to.HasShare(q.Share)})
 			}
 			return err
 		},

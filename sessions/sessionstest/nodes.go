@@ -88,6 +88,15 @@ func (n *Neighbours) Greet(_ context.Context, boot string, h sessions.Hello) (se
 	return node.Greeted(h), nil
 }
 
+// HasShare implements sessions.Nodes.
+func (n *Neighbours) HasShare(_ context.Context, boot, share string) (bool, error) {
+	node, err := n.find(boot)
+	if err != nil {
+		return false, err
+	}
+	return node.HasShare(share), nil
+}
+
 // Drain implements sessions.Nodes.
 func (n *Neighbours) Drain(_ context.Context, boot string) error {
 	node, err := n.find(boot)
