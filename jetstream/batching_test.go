@@ -273,7 +273,7 @@ func TestWhichLogsTakeBatches(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer s.Close()
-			if takes, err := s.log.takesBatches(ctx); err != nil || takes != c.want {
+			if takes, _, err := s.log.takesBatches(ctx); err != nil || takes != c.want {
 				t.Errorf("the log takes batches: %v, %v", takes, err)
 			}
 		})

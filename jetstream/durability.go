@@ -39,9 +39,10 @@ var (
 )
 
 // newWriter makes the writer for the durability that is configured. batches: the streams that it writes to take fast batches.
-func newWriter(nc *nats.Conn, c *Config, stats *Stats, stored func([]settled), batches bool) (writer, error) {
-	if c.Durability == Fsync {
-		return newGroupCommit(nc, c, stats, stored)
+// ordered: they have replicas, and the order of writes counts.
+func newWriter(nc *nats.Conn, c *Config, stats *Stats, stored func([]settled), batches, ordered bool) (writer, error) {
+	if c.Durability == Fsync || ordered {
+		return newGroupCommit(nc, c, stats, stored, ordered)
 	}
 	return newPublisher(nc, c, stats, stored, batches)
 }

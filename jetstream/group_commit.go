@@ -3,6 +3,7 @@ package jetstream
 import (
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"maps"
 	"strconv"
 	"sync"
@@ -32,6 +33,10 @@ const (
 // groupCommit is a writer for a server that answers a write when it is fsynced, which it does once for an atomic batch
 // and once for each plain write. One group of writes is under way to each stream; what comes meanwhile is the next group.
 // So a lone write takes one fsync, and on a busy node up to a thousand share a few.
+//
+// It is also the writer for the log where that has replicas. While a stream has no leader, messages to it are lost, and somebody
+// else who listens to its subjects keeps the server from saying so: the next leader would take those behind them. So it is ordered:
+// a group holds no two plain writes of one sink, and what waits behind a write that was not answered fails with it.
 type groupCommit struct {
 	// publisher sends the plain writes and the last message of each batch, which alone is answered, and calls our sinks.
 	publisher *publisher
@@ -39,6 +44,7 @@ type groupCommit struct {
 	stored   func(done []settled)
 	prefix   string // of batch ids
 	maxGroup int
+	ordered  bool
 	done     []settled // owned by the publisher's goroutine: what report tells
 
 	mu      sync.Mutex
@@ -61,13 +67,13 @@ type lane struct {
 	limit int
 }
 
-func newGroupCommit(nc *nats.Conn, c *Config, stats *Stats, stored func([]settled)) (*groupCommit, error) {
+func newGroupCommit(nc *nats.Conn, c *Config, stats *Stats, stored func([]settled), ordered bool) (*groupCommit, error) {
 	p, err := newPublisher(nc, c, stats, func([]settled) {}, false) // the members of a batch are not known to it
 	if err != nil {
 		return nil, err
 	}
 	return &groupCommit{
-		publisher: p, stored: stored, prefix: rand.Text() + "-", maxGroup: min(maxBatch, c.Window), lanes: make(map[string]*lane),
+		publisher: p, stored: stored, prefix: rand.Text() + "-", maxGroup: min(maxBatch, c.Window), ordered: ordered, lanes: make(map[string]*lane),
 	}, nil
 }
 
@@ -85,7 +91,7 @@ func (g *groupCommit) close() {
 	}
 	g.mu.Unlock()
 	g.publisher.close()
-	fail(held)
+	fail(held, errClosed)
 }
 
 // refuse implements writer.
@@ -131,9 +137,26 @@ func (g *groupCommit) next(l *lane) {
 	group.sendBatch(g.prefix + strconv.FormatUint(g.batches, 36))
 }
 
-// groupSize is how many of the waiting writes can go together. A batch must not have two writes for a subject of which
-// the second expects a revision. mu is held.
+// groupSize is how many of the waiting writes can go together. mu is held.
 func (g *groupCommit) groupSize(l *lane) int {
+	n := g.batchSize(l)
+	if !g.ordered || n >= minBatch {
+		return n
+	}
+	sinks := make(map[sessions.Sink]struct{}, n)
+	for i := range l.waiting[:n] {
+		to := l.waiting[i].to
+		if _, again := sinks[to]; again {
+			return i
+		}
+		sinks[to] = struct{}{}
+	}
+	return n
+}
+
+// batchSize is how many of them can be one batch: it must not have two writes for a subject of which the second expects a revision.
+// mu is held.
+func (g *groupCommit) batchSize(l *lane) int {
 	bytes := 0
 	var expecting map[string]bool
 	for i := range l.waiting[:min(len(l.waiting), l.limit)] {
@@ -162,6 +185,8 @@ type group struct {
 	writes     []write
 	sent       time.Time
 	unanswered int // plain writes; guarded by commits.mu
+	// unsure: of one of them it is not known whether it is stored. Guarded by commits.mu.
+	unsure bool
 }
 
 // sendPlain sends each write on its own. The group is the sink of all, with their indexes as tokens. commits.mu is held.
@@ -178,13 +203,15 @@ func (g *group) Stored(r sessions.Result) {
 	c := g.commits
 	c.mu.Lock()
 	g.unanswered--
+	g.unsure = g.unsure || errors.Is(r.Err, sessions.ErrUnavailable)
 	var failed []write
+	var why error
 	if g.unanswered == 0 {
-		failed = c.answered(g)
+		failed, why = c.answered(g)
 	}
 	c.mu.Unlock()
 	c.report(g.writes[r.Token:r.Token+1], g.sent, r)
-	fail(failed)
+	fail(failed, why)
 }
 
 // sendBatch sends the writes as one atomic batch. commits.mu is held.
@@ -240,24 +267,30 @@ func (e batchEnd) Stored(r sessions.Result) {
 		c.mu.Unlock()
 		return
 	}
-	failed := c.answered(g)
+	g.unsure = errors.Is(r.Err, sessions.ErrUnavailable)
+	failed, why := c.answered(g)
 	c.mu.Unlock()
 	c.report(g.writes, g.sent, r)
-	fail(failed)
+	fail(failed, why)
 }
 
 // answered sends the next group or holds it, before sinks are called: they may write, and are many. It returns the writes that
-// nobody will send any more. mu is held.
-func (g *groupCommit) answered(sent *group) (failed []write) {
+// nobody will send any more, and why. mu is held.
+func (g *groupCommit) answered(sent *group) (failed []write, why error) {
 	l := sent.lane
-	if g.closed {
+	switch {
+	case g.closed:
 		failed, l.waiting = l.waiting, nil
-		return failed
+		return failed, errClosed
+	case g.ordered && sent.unsure:
+		failed, l.waiting = l.waiting, nil
+		l.busy = false
+		return failed, errNotSent
 	}
 	l.limit = min(2*l.limit, g.maxGroup)
 	if l.full = min(len(l.waiting)+len(sent.writes), l.limit); len(sent.writes) < minBatch || len(l.waiting) >= l.full {
 		g.next(l)
-		return nil
+		return nil, nil
 	}
 	var hold *time.Timer
 	hold = time.AfterFunc(min(time.Since(sent.sent)/4, maxHold), func() {
@@ -268,8 +301,11 @@ func (g *groupCommit) answered(sent *group) (failed []write) {
 		}
 	})
 	l.hold = hold
-	return nil
+	return nil, nil
 }
+
+// errNotSent: what is before a write was not answered.
+var errNotSent = fmt.Errorf("%w: not sent: those before it were not answered", sessions.ErrUnavailable)
 
 // report tells the sinks of consecutive writes their outcome; r is that of the last. The server stores a batch in its
 // order with nothing in between.
@@ -290,9 +326,9 @@ func (g *groupCommit) report(writes []write, sent time.Time, r sessions.Result) 
 	clear(g.done)
 }
 
-// fail tells the sinks of writes that came too late.
-func fail(writes []write) {
+// fail tells the sinks of writes that are not sent.
+func fail(writes []write, why error) {
 	for i := range writes {
-		writes[i].to.Stored(sessions.Result{Token: writes[i].token, Err: errClosed})
+		writes[i].to.Stored(sessions.Result{Token: writes[i].token, Err: why})
 	}
 }

@@ -31,7 +31,7 @@ func benchmarkCommit(b *testing.B, n int, batch bool) {
 		b.Fatal(err)
 	}
 	c := DefaultConfig()
-	g, err := newGroupCommit(nc, &c, new(Stats), func([]settled) {})
+	g, err := newGroupCommit(nc, &c, new(Stats), func([]settled) {}, false)
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -29,7 +29,7 @@ func newTestGroupCommit(t *testing.T, nc *nats.Conn, change func(*Config)) (*gro
 				acked <- r.Sequence
 			}
 		}
-	})
+	}, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -124,6 +124,38 @@ func TestGroupIsAnsweredWithItsBatch(t *testing.T) {
 			t.Fatalf("%d was reported as stored, not %d", got, 11+want)
 		}
 	}
+}
+
+// Where the log has replicas, a message of a session is not sent before the one before it is answered, unless both are in a batch;
+// and what waits behind one that was lost fails with it, so that it is sent again in order.
+func TestOrderedGroupHasOnePlainWriteOfEachSink(t *testing.T) {
+	e, nc := startServer(t)
+	h := newHandStream(t, e)
+	g, _, _ := newTestGroupCommit(t, nc, func(c *Config) { c.AckTimeout = 200 * time.Millisecond })
+	g.ordered = true
+	a, b := make(resultChan, 20), make(resultChan, 20)
+	g.publish(handWrite(0, a))
+	first := h.plain(0)
+	g.publish(handWrite(1, a))
+	g.publish(handWrite(2, b))
+	g.publish(handWrite(3, a))
+	h.none(nc)
+	h.ack(first, 11)
+	a.expect(t, 0, 11)
+	h.plain(1) // lost
+	second := h.plain(2)
+	h.none(nc)
+	h.ack(second, 12)
+	b.expect(t, 2, 12)
+	for _, token := range []uint64{1, 3} {
+		if r := a.next(t); r.Token != token || !errors.Is(r.Err, sessions.ErrUnavailable) {
+			t.Fatalf("result %+v, not %d unavailable", r, token)
+		}
+	}
+	h.none(nc)
+	g.publish(handWrite(1, a)) // again
+	h.ack(h.plain(1), 13)
+	a.expect(t, 1, 13)
 }
 
 func TestRefusedBatchGoesOnInPartsInOrder(t *testing.T) {
@@ -257,7 +289,7 @@ func TestCloseFailsGroupsAndWhatWaits(t *testing.T) {
 	e, nc := startServer(t)
 	h := newHandStream(t, e)
 	c := DefaultConfig()
-	g, err := newGroupCommit(nc, &c, new(Stats), func([]settled) {})
+	g, err := newGroupCommit(nc, &c, new(Stats), func([]settled) {}, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -396,7 +428,7 @@ func TestHeldGroupGoesWhenItIsFull(t *testing.T) {
 func TestCloseFailsWhatIsHeld(t *testing.T) {
 	_, nc := startServer(t)
 	c := DefaultConfig()
-	g, err := newGroupCommit(nc, &c, new(Stats), func([]settled) {})
+	g, err := newGroupCommit(nc, &c, new(Stats), func([]settled) {}, false)
 	if err != nil {
 		t.Fatal(err)
 	}

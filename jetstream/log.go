@@ -126,14 +126,15 @@ func (l *Log) info(ctx context.Context) (*natsjs.StreamInfo, error) {
 	return info, nil
 }
 
-// takesBatches reports whether the server takes fast batches of messages. Of a stream with replicas, or one that is not ours and
+// takesBatches reports whether the server takes fast batches of messages, and whether the log has replicas. Of a stream with replicas, or one that is not ours and
 // does not allow them, it takes each message alone.
-func (l *Log) takesBatches(ctx context.Context) (bool, error) {
+func (l *Log) takesBatches(ctx context.Context) (batches, replicated bool, err error) {
 	info, err := l.info(ctx)
 	if err != nil {
-		return false, err
+		return false, false, err
 	}
-	return info.Config.AllowBatchPublish && info.Config.Replicas == 1, nil
+	replicated = info.Config.Replicas > 1
+	return info.Config.AllowBatchPublish && !replicated, replicated, nil
 }
 
 // Scan implements sessions.Log.

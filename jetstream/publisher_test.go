@@ -121,7 +121,7 @@ func newTestWriter(t *testing.T, nc *nats.Conn, change func(*Config)) (writer, *
 	c := DefaultConfig()
 	change(&c)
 	stats := new(Stats)
-	p, err := newWriter(nc, &c, stats, func([]settled) {}, false)
+	p, err := newWriter(nc, &c, stats, func([]settled) {}, false, false)
 	if err != nil {
 		t.Fatal(err)
 	}

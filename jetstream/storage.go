@@ -43,18 +43,18 @@ func Open(ctx context.Context, nc *nats.Conn, c Config) (*Storage, error) {
 		return streamReader{inboxes: in, stream: stream, api: c.api(), clustered: nc.ConnectedClusterName() != ""}
 	}
 	log := &Log{config: &c, nc: nc, js: js, inboxes: in, reader: reader(c.Names.Stream), stats: stats, prefix: c.Names.Subjects + ".", mapping: c.Mapping, own: newOwnEntries(), subjects: newSubjectCache(c.Mapping, c.Names.Subjects+".")}
-	batches, err := log.takesBatches(ctx)
+	batches, replicated, err := log.takesBatches(ctx)
 	if err == nil {
 		log.publisher, err = newWriter(nc, &c, stats, func(done []settled) {
 			messages.observe(done)
 			log.appended(done)
-		}, batches)
+		}, batches, replicated)
 	}
 	if err != nil {
 		in.close()
 		return nil, err
 	}
-	state, err := newWriter(nc, &c, stats, documents.observe, false)
+	state, err := newWriter(nc, &c, stats, documents.observe, false, false)
 	if err != nil {
 		log.publisher.close()
 		in.close()

@@ -114,6 +114,7 @@ func topology(c *Config) []natsjs.StreamConfig {
 	log.Metadata[metadataMapping] = string(c.Mapping)
 	log.Description = "MQTT messages at QoS 1 and 2: topic a/b is subject " + n.Subjects + ".a.b"
 	log.MaxAge, log.MaxBytes, log.AllowBatchPublish = c.MaxAge, c.MaxBytes, c.Durability == Process
+	log.AllowAtomicPublish = log.AllowAtomicPublish || log.Replicas > 1 // the writer is an ordered one
 	if c.MaxAge > 0 {
 		log.Duplicates = min(duplicateWindow, c.MaxAge)
 	}
