@@ -1,17 +1,15 @@
 package faults
 
 import (
-	"errors"
 	"math/rand/v2"
 	"os"
 	"strconv"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"dunlin/test/harness"
+	"dunlin/test/ledger"
 )
 
 // The soak is this long, with a fault so often: make nats-soak sets DUNLIN_NATS_SOAK to more, and then there is one each 20 s.
@@ -33,14 +31,9 @@ func TestNATSServersComeAndGo(t *testing.T) {
 		urls[i] = s.URL()
 	}
 	b := harness.Start(t, harness.WithExternalNATS(strings.Join(urls, ",")), harness.Set("sessions.max_queued_messages", 0))
-	f := newFleet(t)
-	for _, s := range f.subscribers() {
-		if err := s.subscribe(t, b.MQTT); err != nil {
-			t.Fatal(err)
-		}
-	}
-	var stop atomic.Bool
-	wait := f.playOn(b, &stop)
+	f := ledger.NewFleet(t, b.MQTT)
+	f.Pace(2 * time.Millisecond)
+	stop := f.PlayOn(b.MQTT)
 	end := time.Now().Add(length)
 	faults := 0
 	for time.Now().Before(end) && !t.Failed() {
@@ -65,40 +58,9 @@ func TestNATSServersComeAndGo(t *testing.T) {
 		}
 		faults++
 	}
-	for _, p := range f.publishers {
-		p.finishing.Store(true)
-	}
-	stop.Store(true)
-	for _, s := range f.online {
-		s.hangUp()
-	}
-	wait()
-	f.complete(b)
-	t.Logf("%d faults in %v, %s", faults, length, f.check())
-}
-
-// playOn keeps each publisher and the subscribers that are online connected until stop is set.
-func (f *fleet) playOn(b *harness.Broker, stop *atomic.Bool) (wait func()) {
-	var clients sync.WaitGroup
-	keep := func(run func() error) {
-		clients.Go(func() {
-			for !stop.Load() {
-				if err := run(); errors.Is(err, errBroken) {
-					f.t.Error(err)
-					return
-				}
-				harness.Wait(50 * time.Millisecond)
-			}
-		})
-	}
-	for _, p := range f.publishers {
-		p.pace = 2 * time.Millisecond
-		keep(func() error { return p.run(f.t, b.MQTT) })
-	}
-	for _, s := range f.online {
-		keep(func() error { return s.run(f.t, b.MQTT, 1<<30) })
-	}
-	return clients.Wait
+	stop()
+	f.Complete(b)
+	t.Logf("%d faults in %v, %s", faults, length, f.Check())
 }
 
 // soak reads how long to go on, and the seed to do it again.

@@ -34,7 +34,8 @@ type Broker struct {
 	t       testing.TB
 	dir     string // the working directory of the process
 	args    []string
-	process *process  // nil while the broker is down
+	process *process // nil while the broker is down
+	paused  bool
 	log     *logLines // of all its processes
 }
 
@@ -195,7 +196,7 @@ func (p *process) kill() {
 // Kill ends the broker with SIGKILL.
 func (b *Broker) Kill() {
 	b.process.kill()
-	b.process = nil
+	b.process, b.paused = nil, false
 }
 
 // Stop ends the broker with SIGTERM; it must exit with code 0 within StopLimit. It returns how long that took.
@@ -249,6 +250,9 @@ func (b *Broker) Log() string { return b.log.String() }
 
 // cleanup ends the broker and checks what can be said of any run.
 func (b *Broker) cleanup() {
+	if b.paused {
+		b.Continue()
+	}
 	if b.process != nil {
 		b.Stop()
 	}

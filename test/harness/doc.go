@@ -9,6 +9,8 @@
 // Three kinds of client, each for what the others hide: Client (the Paho libraries, both versions behind one set of
 // methods), Raw (single packets: identifiers, DUP, order, closing), and plain NATS (Broker.JetStream).
 //
+// StartCluster starts several brokers on one NATS cluster, and between them networks that can be cut.
+//
 // A broker that writes a panic or a data race to its log, or does not end with exit code 0 on SIGTERM, fails the test.
 // DUNLIN_BINARY names a broker built beforehand; otherwise it is built once per test process, with the race detector
 // when the tests have it. REQUIRE_INTEGRATION=1 turns the skip for a missing client program into a failure.

@@ -48,7 +48,7 @@ func StartNATSCluster(t testing.TB, n int, more ...string) []*NATSServer {
 		routes[i] = FreeAddress(t)
 	}
 	for i := range servers {
-		cluster := fmt.Sprintf("cluster { name: flock, listen: %q, routes: [%s] }", routes[i], "nats://"+strings.Join(routes, ", nats://"))
+		cluster := fmt.Sprintf("cluster { name: flock, no_advertise: true, listen: %q, routes: [%s] }", routes[i], "nats://"+strings.Join(routes, ", nats://"))
 		servers[i] = newNATSServer(t, fmt.Sprintf("nats-%d", i+1), FreeAddress(t), append([]string{cluster}, more...))
 	}
 	for _, s := range servers {

@@ -19,6 +19,8 @@ const maxPacket = 4 << 20
 type Raw struct {
 	// Connack is the broker's answer to CONNECT.
 	Connack *mqttcodec.Connack
+	// Patience is how long a read waits.
+	Patience time.Duration
 
 	t       testing.TB
 	conn    net.Conn
@@ -47,7 +49,7 @@ func DialRaw(t testing.TB, address string, v mqttcodec.Version) (*Raw, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Raw{t: t, conn: conn, version: v, reader: mqttcodec.NewReader(conn, v, maxPacket)}, nil
+	return &Raw{Patience: Patience, t: t, conn: conn, version: v, reader: mqttcodec.NewReader(conn, v, maxPacket)}, nil
 }
 
 // PersistentConnect asks for a session that outlives the connection.
@@ -209,9 +211,24 @@ func Filter(filter string, qos mqttcodec.QoS) mqttcodec.SubscriptionRequest {
 // Disconnect implements Connection: DISCONNECT, then reads until the broker closes.
 func (r *Raw) Disconnect() {
 	r.t.Helper()
-	r.Send(&mqttcodec.Disconnect{})
-	r.ExpectClosed()
-	r.conn.Close()
+	if err := r.TryDisconnect(); err != nil {
+		r.t.Fatalf("disconnect: %v", err)
+	}
+}
+
+// TryDisconnect is Disconnect for a broker that may be gone.
+func (r *Raw) TryDisconnect() error {
+	defer r.conn.Close()
+	if err := r.TrySend(&mqttcodec.Disconnect{}); err != nil {
+		return err
+	}
+	for {
+		if _, err := r.TryRead(); Closed(err) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+	}
 }
 
 // Drop implements Connection.

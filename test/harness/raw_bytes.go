@@ -72,7 +72,7 @@ func (r *Raw) HalfSent() bool { return len(r.unsent) > 0 }
 
 // TryReadFrame reads the next packet and the bytes it came in; the bytes are there also when they are no packet.
 func (r *Raw) TryReadFrame() ([]byte, mqttcodec.Packet, error) {
-	if err := r.conn.SetReadDeadline(time.Now().Add(Patience)); err != nil {
+	if err := r.conn.SetReadDeadline(time.Now().Add(r.Patience)); err != nil {
 		return nil, nil, err
 	}
 	frame, err := r.reader.ReadFrame()

@@ -1,35 +1,23 @@
-package faults
+package ledger
 
 import (
 	"fmt"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"testing"
 
 	"dunlin/mqttcodec"
 	"dunlin/test/harness"
 )
 
-// subscriber receives with a proper client's memory: the QoS 2 identifiers that are received and not released
+// Subscriber receives with a proper client's memory: the QoS 2 identifiers that are received and not released
 // outlive its connections. Owned by one goroutine at a time.
-type subscriber struct {
-	id      string
-	version mqttcodec.Version
-	met     bool
+type Subscriber struct {
+	client
 
 	open    map[uint16]bool    // QoS 2 identifiers received, not released
 	streams map[string]*stream // what came, by topic
 	ends    int                // markers of the end that came
-
-	connection atomic.Pointer[harness.Raw] // the last one, for hangUp
-}
-
-// hangUp ends the connection, from any goroutine.
-func (s *subscriber) hangUp() {
-	if r := s.connection.Load(); r != nil {
-		r.Drop()
-	}
 }
 
 // stream is what a subscriber has had of one publisher.
@@ -39,29 +27,33 @@ type stream struct {
 	disorder string
 }
 
-func newSubscriber(id string, v mqttcodec.Version) *subscriber {
-	return &subscriber{id: id, version: v, open: map[uint16]bool{}, streams: map[string]*stream{}}
+func newSubscriber(id string, v mqttcodec.Version) *Subscriber {
+	return &Subscriber{client: client{id: id, version: v}, open: map[uint16]bool{}, streams: map[string]*stream{}}
 }
 
 // subscribe makes the session and leaves it, as a client that is away.
-func (s *subscriber) subscribe(t testing.TB, address string) error {
-	r, err := connect(t, address, s.version, s.id, &s.met)
+func (s *Subscriber) subscribe(t testing.TB, address string) error {
+	r, err := s.connect(t, address)
 	if err != nil {
 		return err
 	}
-	r.Subscribe(harness.Filter("k9/#", 2))
+	r.Subscribe(harness.Filter(topics+"#", 2))
 	r.Disconnect()
 	return nil
 }
 
-// run is one connection: until the broker dies, or until so many end markers have come and nothing is open.
-func (s *subscriber) run(t testing.TB, address string, ends int) error {
-	r, err := connect(t, address, s.version, s.id, &s.met)
+// Run is one connection: until it ends, or until so many end markers have come and nothing is open.
+func (s *Subscriber) Run(t testing.TB, address string, ends int) error {
+	r, err := s.connect(t, address)
 	if err != nil {
 		return err
 	}
-	defer r.Drop()
-	s.connection.Store(r)
+	err = s.serve(r, ends)
+	s.end(r, err)
+	return err
+}
+
+func (s *Subscriber) serve(r *harness.Raw, ends int) error {
 	for s.ends < ends || len(s.open) > 0 {
 		packet, err := r.TryRead()
 		if err != nil {
@@ -70,13 +62,15 @@ func (s *subscriber) run(t testing.TB, address string, ends int) error {
 		if err := s.take(r, packet); err != nil {
 			return err
 		}
+		if err := s.move(); err != nil {
+			return err
+		}
 	}
-	r.Disconnect()
-	return nil
+	return r.TryDisconnect()
 }
 
 // take handles one packet, by the book. (4.3.2, 4.3.3)
-func (s *subscriber) take(r *harness.Raw, packet mqttcodec.Packet) error {
+func (s *Subscriber) take(r *harness.Raw, packet mqttcodec.Packet) error {
 	switch p := packet.(type) {
 	case *mqttcodec.Publish:
 		switch p.QoS {
@@ -94,25 +88,25 @@ func (s *subscriber) take(r *harness.Raw, packet mqttcodec.Packet) error {
 			}
 			return r.TrySend(&mqttcodec.Pubrec{PacketID: p.PacketID})
 		}
-		return fmt.Errorf("%w: QoS 0 for %s", errBroken, s.id)
+		return fmt.Errorf("%w: QoS 0 for %s", ErrBroken, s.id)
 	case *mqttcodec.Pubrel:
 		delete(s.open, p.PacketID)
 		return r.TrySend(&mqttcodec.Pubcomp{PacketID: p.PacketID})
 	case *mqttcodec.Disconnect:
 		return nil // the close follows
 	}
-	return fmt.Errorf("%w: %T for a subscriber", errBroken, packet)
+	return fmt.Errorf("%w: %T for a subscriber", ErrBroken, packet)
 }
 
 // deliver counts a message as the application would see it.
-func (s *subscriber) deliver(p *mqttcodec.Publish) error {
+func (s *Subscriber) deliver(p *mqttcodec.Publish) error {
 	if strings.HasPrefix(p.Topic, endTopic) {
 		s.ends++
 		return nil
 	}
 	n, err := strconv.Atoi(string(p.Payload))
 	if err != nil {
-		return fmt.Errorf("%w: payload of %s on %s: %w", errBroken, s.id, p.Topic, err)
+		return fmt.Errorf("%w: payload of %s on %s: %w", ErrBroken, s.id, p.Topic, err)
 	}
 	st := s.streams[p.Topic]
 	if st == nil {
@@ -133,7 +127,7 @@ func (s *subscriber) deliver(p *mqttcodec.Publish) error {
 }
 
 // check compares with what a publisher sent, all of which was acknowledged.
-func (s *subscriber) check(t *testing.T, p *publisher) {
+func (s *Subscriber) check(t *testing.T, p *Publisher, sum *Sum) {
 	t.Helper()
 	st := s.streams[p.topic()]
 	if st == nil {
@@ -150,13 +144,15 @@ func (s *subscriber) check(t *testing.T, p *publisher) {
 			twice = append(twice, n)
 		}
 	}
-	if len(lost) > 0 {
+	if sum.Lost += len(lost); len(lost) > 0 {
 		t.Errorf("%s: %s: acknowledged and lost: %s", s.id, p.id, p.describe(lost))
 	}
 	if p.qos == 2 && len(twice) > 0 {
+		sum.DuplicatesQoS2 += len(twice)
 		t.Errorf("%s: %s: delivered more than once at QoS 2: %s", s.id, p.id, p.describe(twice))
 	}
 	if st.disorder != "" {
+		sum.Disorder++
 		t.Errorf("%s: messages of %s out of order: %s", s.id, p.id, st.disorder)
 	}
 }

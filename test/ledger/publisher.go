@@ -1,4 +1,4 @@
-package faults
+package ledger
 
 import (
 	"fmt"
@@ -15,20 +15,22 @@ import (
 // publisherWindow is how many messages a publisher has unacknowledged at most.
 const publisherWindow = 16
 
-// publisher numbers its messages and does by the book what a client owes a message until it is acknowledged: after a
+// Publisher numbers its messages and does by the book what a client owes a message until it is acknowledged: after a
 // reconnect it sends again, with DUP, in order, under the same identifiers. Owned by one goroutine at a time.
-type publisher struct {
-	id      string
-	version mqttcodec.Version
-	qos     mqttcodec.QoS
+type Publisher struct {
+	client
+	qos mqttcodec.QoS
 
 	unfinished []outgoing // in the order of sending
 	next       int        // the number of the next message
 	nextID     uint16
-	met        bool          // it has been connected before
 	starts     []int         // next at the start of each connection, to tell the round of a number
 	finishing  atomic.Bool   // no new messages: complete what is open and return
 	pace       time.Duration // at least so long from one batch to the next
+}
+
+func newPublisher(id string, v mqttcodec.Version, qos mqttcodec.QoS) *Publisher {
+	return &Publisher{client: client{id: id, version: v}, qos: qos}
 }
 
 // outgoing is one message that is not acknowledged in full.
@@ -38,16 +40,21 @@ type outgoing struct {
 	released bool // PUBREC has come: only PUBREL is sent
 }
 
-func (p *publisher) topic() string { return "k9/" + p.id }
+func (p *Publisher) topic() string { return topics + p.id }
 
-// run is one connection: until the broker dies, or all is acknowledged and the publisher is finishing.
-func (p *publisher) run(t testing.TB, address string) error {
-	r, err := connect(t, address, p.version, p.id, &p.met)
+// Run is one connection: until it ends, or all is acknowledged and the publisher is finishing.
+func (p *Publisher) Run(t testing.TB, address string) error {
+	r, err := p.connect(t, address)
 	if err != nil {
 		return err
 	}
-	defer r.Drop()
 	p.starts = append(p.starts, p.next)
+	err = p.serve(r)
+	p.end(r, err)
+	return err
+}
+
+func (p *Publisher) serve(r *harness.Raw) error {
 	if err := p.resend(r); err != nil {
 		return err
 	}
@@ -56,8 +63,7 @@ func (p *publisher) run(t testing.TB, address string) error {
 			return err
 		}
 		if len(p.unfinished) == 0 {
-			r.Disconnect()
-			return nil
+			return r.TryDisconnect()
 		}
 		packet, err := r.TryRead()
 		if err != nil {
@@ -66,17 +72,20 @@ func (p *publisher) run(t testing.TB, address string) error {
 		if err := p.take(r, packet); err != nil {
 			return err
 		}
+		if err := p.move(); err != nil {
+			return err
+		}
 	}
 }
 
 // connectionOf is the connection, counted from 1, on which a number was sent for the first time.
-func (p *publisher) connectionOf(number int) int {
+func (p *Publisher) connectionOf(number int) int {
 	n, _ := slices.BinarySearch(p.starts, number+1)
 	return n
 }
 
 // describe lists the first of some numbers, each with its connection.
-func (p *publisher) describe(numbers []int) string {
+func (p *Publisher) describe(numbers []int) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d of %d messages:", len(numbers), p.next)
 	for _, n := range numbers[:min(20, len(numbers))] {
@@ -86,7 +95,7 @@ func (p *publisher) describe(numbers []int) string {
 }
 
 // resend repeats what is unfinished. [MQTT-4.4.0-1]
-func (p *publisher) resend(r *harness.Raw) error {
+func (p *Publisher) resend(r *harness.Raw) error {
 	for _, o := range p.unfinished {
 		var packet mqttcodec.Packet = p.packet(o, true)
 		if o.released {
@@ -99,12 +108,12 @@ func (p *publisher) resend(r *harness.Raw) error {
 	return nil
 }
 
-func (p *publisher) packet(o outgoing, duplicate bool) *mqttcodec.Publish {
+func (p *Publisher) packet(o outgoing, duplicate bool) *mqttcodec.Publish {
 	return &mqttcodec.Publish{Topic: p.topic(), QoS: p.qos, PacketID: o.packetID, Duplicate: duplicate, Payload: fmt.Append(nil, o.number)}
 }
 
 // fill sends new messages until the window is full.
-func (p *publisher) fill(r *harness.Raw) error {
+func (p *Publisher) fill(r *harness.Raw) error {
 	var batch []mqttcodec.Packet
 	for len(p.unfinished) < publisherWindow && !p.finishing.Load() {
 		p.nextID = p.nextID%60_000 + 1
@@ -121,7 +130,7 @@ func (p *publisher) fill(r *harness.Raw) error {
 }
 
 // take handles an acknowledgement.
-func (p *publisher) take(r *harness.Raw, packet mqttcodec.Packet) error {
+func (p *Publisher) take(r *harness.Raw, packet mqttcodec.Packet) error {
 	switch a := packet.(type) {
 	case *mqttcodec.Puback:
 		return p.finish(a.PacketID, a.Reason)
@@ -134,24 +143,24 @@ func (p *publisher) take(r *harness.Raw, packet mqttcodec.Packet) error {
 				return r.TrySend(&mqttcodec.Pubrel{PacketID: a.PacketID})
 			}
 		}
-		return fmt.Errorf("%w: PUBREC %+v at %s", errBroken, a, p.id)
+		return fmt.Errorf("%w: PUBREC %+v at %s", ErrBroken, a, p.id)
 	case *mqttcodec.Disconnect:
 		return nil // the close follows
 	}
-	return fmt.Errorf("%w: %T for a publisher", errBroken, packet)
+	return fmt.Errorf("%w: %T for a publisher", ErrBroken, packet)
 }
 
 // finish takes a message off the list.
-func (p *publisher) finish(id uint16, reason mqttcodec.ReasonCode) error {
+func (p *Publisher) finish(id uint16, reason mqttcodec.ReasonCode) error {
 	for i, o := range p.unfinished {
 		if o.packetID == id {
 			// PUBCOMP 0x92 answers a PUBREL whose first PUBCOMP was lost with the connection. [MQTT-4.3.3-11]
 			if reason.Failed() && reason != mqttcodec.PacketIdentifierNotFound {
-				return fmt.Errorf("%w: message %d refused with %#x", errBroken, o.number, reason)
+				return fmt.Errorf("%w: message %d refused with %#x", ErrBroken, o.number, reason)
 			}
 			p.unfinished = append(p.unfinished[:i:i], p.unfinished[i+1:]...)
 			return nil
 		}
 	}
-	return fmt.Errorf("%w: %s was sent an acknowledgement of %d, which is not open", errBroken, p.id, id)
+	return fmt.Errorf("%w: %s was sent an acknowledgement of %d, which is not open", ErrBroken, p.id, id)
 }
