@@ -1,9 +1,6 @@
 package faults
 
 import (
-	"math/rand/v2"
-	"os"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -23,8 +20,11 @@ const (
 // streams, under load. Nothing that was acknowledged is lost, nothing comes twice at QoS 2, the order is kept, and nobody
 // restarts the broker.
 func TestNATSServersComeAndGo(t *testing.T) {
-	length, every, seed := soak(t)
-	random := rand.New(rand.NewPCG(seed, 1))
+	length, random := ledger.Soak(t, "DUNLIN_NATS", shortSoak)
+	every := shortFaultEvery
+	if length > shortSoak {
+		every = longFaultEvery
+	}
 	servers := harness.StartNATSCluster(t, 3)
 	urls := make([]string, len(servers))
 	for i, s := range servers {
@@ -61,26 +61,4 @@ func TestNATSServersComeAndGo(t *testing.T) {
 	stop()
 	f.Complete(b)
 	t.Logf("%d faults in %v, %s", faults, length, f.Check())
-}
-
-// soak reads how long to go on, and the seed to do it again.
-func soak(t *testing.T) (length, every time.Duration, seed uint64) {
-	t.Helper()
-	length, every, seed = shortSoak, shortFaultEvery, rand.Uint64()
-	if value := os.Getenv("DUNLIN_NATS_SOAK"); value != "" {
-		d, err := time.ParseDuration(value)
-		if err != nil {
-			t.Fatal(err)
-		}
-		length, every = d, longFaultEvery
-	}
-	if value := os.Getenv("DUNLIN_NATS_SEED"); value != "" {
-		n, err := strconv.ParseUint(value, 10, 64)
-		if err != nil {
-			t.Fatal(err)
-		}
-		seed = n
-	}
-	t.Logf("DUNLIN_NATS_SOAK=%v DUNLIN_NATS_SEED=%d", length, seed)
-	return length, every, seed
 }
