@@ -68,6 +68,10 @@ kill9: ## kill -9 of the broker under load, ROUNDS times (50) in each durability
 nats-soak: ## restart the servers of a NATS cluster under load, for LENGTH (10m): nothing acknowledged is lost
 	DUNLIN_NATS_SOAK=$(or $(LENGTH),10m) go test -count=1 -timeout 60m -v -run NATSServersComeAndGo ./test/faults
 
+.PHONY: cluster-soak
+cluster-soak: ## three nodes on three NATS servers, all of which fail in turn, for CLUSTER_SOAK_DURATION (30m), again with SEED: nothing acknowledged is lost
+	DUNLIN_CLUSTER_SOAK=$(or $(CLUSTER_SOAK_DURATION),30m) DUNLIN_CLUSTER_SEED=$(SEED) go test -count=1 -timeout 0 -v -run TestClusterSoak ./test/cluster
+
 .PHONY: flood
 flood: ## 10,000 idle clients, 1,000 that read nothing, and publishers as fast as they can: others go on
 	DUNLIN_FLOOD=full go test -count=1 -timeout 10m -v -run TestNothingAClientSendsStopsOthers ./test/wire

@@ -18,12 +18,14 @@ func TestOneBroker(t *testing.T) {
 	t.Parallel()
 	c := start(t)
 	for name, test := range map[string]func(*testing.T, *harness.Cluster){
-		"messages reach all nodes": messagesReachAllNodes,
-		"SUBACK means effective":   subackMeansEffective, // [case 123]
-		"wills":                    willsReachOtherNodes, // [MQTT-3.1.2-8] [case 50]
-		"message expiry":           messageExpiry,        // [MQTT-3.3.2-5] [MQTT-3.3.2-6]
-		"session expiry":           sessionExpiry,        // [MQTT-3.1.2-23]
-		"mosquitto":                mosquittoClients,
+		"messages reach all nodes":           messagesReachAllNodes,
+		"SUBACK means effective":             subackMeansEffective, // [case 123]
+		"retained messages are seen at once": retainedAtOnce,       // [case 138]
+		"wills":                              willsReachOtherNodes, // [MQTT-3.1.2-8] [case 50]
+		"shared subscription":                sharedAmongNodes,
+		"message expiry":                     messageExpiry, // [MQTT-3.3.2-5] [MQTT-3.3.2-6]
+		"session expiry":                     sessionExpiry, // [MQTT-3.1.2-23]
+		"mosquitto":                          mosquittoClients,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

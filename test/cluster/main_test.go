@@ -5,6 +5,7 @@ package cluster
 import (
 	"os"
 	"testing"
+	"time"
 
 	"dunlin/mqttcodec"
 	"dunlin/test/harness"
@@ -12,10 +13,16 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(harness.Run(m)) }
 
+// The nodes give each other up, and themselves, sooner than by default.
+const (
+	deadAfter        = 3 * time.Second
+	isolationTimeout = time.Second
+)
+
 // start starts three brokers on three NATS servers.
 func start(t *testing.T, options ...harness.Option) *harness.Cluster {
 	t.Helper()
-	return harness.StartCluster(t, 3, options...)
+	return harness.StartCluster(t, 3, append(options, harness.Set("cluster.dead_after", deadAfter), harness.Set("cluster.isolation_timeout", isolationTimeout))...)
 }
 
 // payloads are those of messages.

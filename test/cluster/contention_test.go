@@ -1,0 +1,132 @@
+package cluster
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"dunlin/mqttcodec"
+	"dunlin/test/harness"
+)
+
+// rivals are as many clients as there may be that all use one client identifier, each connecting again as soon as it is closed.
+// Each connection subscribes to a topic of its own, and publishes there: nothing else may come on it.
+type rivals struct {
+	t         *testing.T
+	addresses []string
+	rest      time.Duration // from one connection of a client to the next
+	stop      chan struct{}
+	running   sync.WaitGroup
+
+	connections, open, echoes atomic.Int64
+}
+
+func startRivals(t *testing.T, n int, rest time.Duration, addresses []string) *rivals {
+	r := &rivals{t: t, rest: rest, addresses: addresses, stop: make(chan struct{})}
+	for i := range n {
+		r.running.Go(func() { r.run(i) })
+	}
+	return r
+}
+
+// end lets nobody connect any more, and returns when one connection is left.
+func (r *rivals) end() {
+	r.t.Helper()
+	close(r.stop)
+	harness.Eventually(r.t, harness.Patience, "one connection is left", func() error {
+		if n := r.open.Load(); n != 1 {
+			return fmt.Errorf("%d are open", n)
+		}
+		return nil
+	})
+}
+
+func (r *rivals) run(number int) {
+	for i := number; ; i++ {
+		select {
+		case <-r.stop:
+			return
+		case <-time.After(r.rest):
+		}
+		c, err := harness.DialRaw(r.t, r.addresses[i%len(r.addresses)], mqttcodec.V5)
+		if err != nil {
+			continue // that node is away
+		}
+		c.Patience = 3 * harness.Patience // one that is not closed must be found
+		r.connection(c, number%2 == 0)
+		c.Drop()
+	}
+}
+
+// connection is one connection until it ends.
+func (r *rivals) connection(c *harness.Raw, clean bool) {
+	n := r.connections.Add(1)
+	connect := harness.PersistentConnect(mqttcodec.V5, "rival")
+	connect.CleanStart = clean
+	if c.TrySend(connect) != nil {
+		return
+	}
+	if connack, err := c.TryRead(); err != nil {
+		return
+	} else if a, ok := connack.(*mqttcodec.Connack); !ok || a.Reason != mqttcodec.Success {
+		if !ok || a.Reason != mqttcodec.ServerUnavailable && a.Reason != mqttcodec.ServerShuttingDown && a.Reason != mqttcodec.UseAnotherServer {
+			r.t.Errorf("CONNECT answered with %T %+v", connack, connack)
+		}
+		return
+	}
+	r.open.Add(1)
+	defer r.open.Add(-1)
+	own := fmt.Sprint("rivals/", n)
+	if c.TrySend(&mqttcodec.Subscribe{PacketID: 1, Requests: []mqttcodec.SubscriptionRequest{harness.Filter(own, 1)}},
+		&mqttcodec.Publish{Topic: own, QoS: 1, PacketID: 2}) != nil {
+		return
+	}
+	for {
+		p, err := c.TryRead()
+		if err != nil {
+			return
+		}
+		if m, ok := p.(*mqttcodec.Publish); ok {
+			// A session that was not begun anew has the subscriptions of those before.
+			if clean && m.Topic != own {
+				r.t.Errorf("a new session that is subscribed to %s got %s", own, m.Topic)
+			}
+			if m.Topic == own {
+				r.echoes.Add(1)
+			}
+			if m.QoS == 1 && c.TrySend(&mqttcodec.Puback{PacketID: m.PacketID}) != nil {
+				return
+			}
+		}
+	}
+}
+
+// 50 clients at a time connect with one client identifier, for some seconds: in the end one is connected, and works; whoever
+// connects then gets the session. [MQTT-3.1.4-3] [case 182]
+func TestOneOfManyRivals(t *testing.T) {
+	t.Parallel()
+	c := start(t, harness.Set("limits.connect_rate", 0))
+	for round := range 3 {
+		r := startRivals(t, 50, 10*time.Millisecond, addressesOf(c.Brokers...))
+		harness.Wait(2 * time.Second)
+		r.end()
+		t.Logf("%d connections, %d had their own message", r.connections.Load(), r.echoes.Load())
+		if r.echoes.Load() == 0 {
+			t.Error("none of them worked")
+		}
+		for i := range c.Brokers { // the last of these ends what is left of the others
+			connect := harness.PersistentConnect(mqttcodec.V5, "rival")
+			connect.CleanStart = i == 0
+			last := c.Brokers[(round+i)%3].ConnectRaw(t, connect)
+			topic := fmt.Sprintf("rival/%d/%d", round, i)
+			last.Subscribe(harness.Filter(topic, 1))
+			c.Brokers[i].ConnectRaw(t, harness.CleanConnect(mqttcodec.V5, "")).Publish(mqttcodec.Publish{Topic: topic, QoS: 1})
+			if got := last.ReceiveUntil(topic); len(got) != 0 {
+				t.Errorf("a session got %q of another", payloads(got))
+			}
+		}
+		r.running.Wait()
+	}
+}
