@@ -42,6 +42,8 @@ const (
 	headerMarkerReason    = "Nats-Marker-Reason"
 	headerKVOperation     = "KV-Operation"
 	headerStatus          = "Status"
+	// headerPullPending says in a status how many of the messages that were asked for the request was not given.
+	headerPullPending = "Nats-Pending-Messages"
 )
 
 // reservedPrefixes begin the header names that mean something to NATS or to us; never a user property's plain copy.

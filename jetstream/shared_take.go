@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -136,6 +137,10 @@ type sharedPull struct {
 	bounded bool
 
 	received int
+	// due is how many messages the request was given, known when the server has said that it is done. Where the consumer has
+	// replicas it says so before they all have come.
+	due   int
+	ended bool
 	// again are messages that were taken before, fresh the others.
 	again, fresh []sessions.Entry
 	// exhausted: there were no more. expired: it was so until the time was up. tooLarge: the next one had not fitted into
@@ -145,6 +150,7 @@ type sharedPull struct {
 }
 
 func (p *sharedPull) run(ctx context.Context, wait time.Duration) error {
+	p.due, p.ended = 0, false
 	request := fmt.Appendf(nil, `{"batch":%d,"no_wait":true`, p.batch)
 	if wait > 0 { // "no wait" with a time: wait for the first message, not for the whole batch
 		request = fmt.Appendf(request, `,"expires":%d`, wait)
@@ -158,9 +164,12 @@ func (p *sharedPull) run(ctx context.Context, wait time.Duration) error {
 		d, ok := parseDelivery(m.Reply)
 		if !ok {
 			p.end(ctx, m)
-			return true
+			return p.received >= p.due
 		}
 		p.accept(d, m)
+		if p.ended {
+			return p.received >= p.due
+		}
 		if p.bounded { // the server says when it is done, but not when it is done to the byte
 			return p.left <= 0
 		}
@@ -194,6 +203,10 @@ func (p *sharedPull) accept(d delivery, m *nats.Msg) {
 // end is what the status at the end of the answers means.
 func (p *sharedPull) end(ctx context.Context, m *nats.Msg) {
 	code, description := status(m), m.Header.Get("Description")
+	p.ended = true
+	if left, err := strconv.Atoi(m.Header.Get(headerPullPending)); err == nil && code == 409 {
+		p.due = p.batch - left
+	}
 	switch {
 	case code == 404:
 		p.exhausted = true
