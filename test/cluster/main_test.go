@@ -22,7 +22,7 @@ const (
 // start starts three brokers on three NATS servers.
 func start(t *testing.T, options ...harness.Option) *harness.Cluster {
 	t.Helper()
-	return harness.StartCluster(t, 3, append(options, harness.Set("cluster.dead_after", deadAfter), harness.Set("cluster.isolation_timeout", isolationTimeout))...)
+	return harness.StartCluster(t, 3, append(options, harness.Set("nodes.dead_after", deadAfter), harness.Set("nodes.isolation_timeout", isolationTimeout))...)
 }
 
 // payloads are those of messages.
