@@ -20,7 +20,7 @@ type rivals struct {
 	stop      chan struct{}
 	running   sync.WaitGroup
 
-	connections, open, echoes atomic.Int64
+	connections, connecting, open, working atomic.Int64
 }
 
 func startRivals(t *testing.T, n int, rest time.Duration, addresses []string) *rivals {
@@ -31,13 +31,14 @@ func startRivals(t *testing.T, n int, rest time.Duration, addresses []string) *r
 	return r
 }
 
-// end lets nobody connect any more, and returns when one connection is left.
+// end lets nobody connect any more, and returns when one connection is left, which works.
 func (r *rivals) end() {
 	r.t.Helper()
 	close(r.stop)
 	harness.Eventually(r.t, harness.Patience, "one connection is left", func() error {
-		if n := r.open.Load(); n != 1 {
-			return fmt.Errorf("%d are open", n)
+		open, working, connecting := r.open.Load(), r.working.Load(), r.connecting.Load()
+		if open != 1 || working != 1 || connecting > 0 {
+			return fmt.Errorf("%d are open, %d had their message, %d have no answer to CONNECT", open, working, connecting)
 		}
 		return nil
 	})
@@ -60,24 +61,44 @@ func (r *rivals) run(number int) {
 	}
 }
 
-// connection is one connection until it ends.
-func (r *rivals) connection(c *harness.Raw, clean bool) {
-	n := r.connections.Add(1)
+// connected sends CONNECT and reports whether the client was let in: nobody has connected later, and the node can serve it.
+func (r *rivals) connected(c *harness.Raw, clean bool) bool {
+	r.connecting.Add(1)
+	defer r.connecting.Add(-1)
 	connect := harness.PersistentConnect(mqttcodec.V5, "rival")
 	connect.CleanStart = clean
 	if c.TrySend(connect) != nil {
+		return false
+	}
+	p, err := c.TryRead()
+	if err != nil {
+		return false
+	}
+	switch a, ok := p.(*mqttcodec.Connack); {
+	case !ok:
+		r.t.Errorf("CONNECT answered with %T %+v", p, p)
+	case a.Reason == mqttcodec.Success:
+		r.open.Add(1)
+		return true
+	case a.Reason != mqttcodec.ServerBusy && a.Reason != mqttcodec.ServerUnavailable && a.Reason != mqttcodec.ServerShuttingDown && a.Reason != mqttcodec.UseAnotherServer:
+		r.t.Errorf("CONNECT refused with %#x", a.Reason)
+	}
+	return false
+}
+
+// connection is one connection until it ends.
+func (r *rivals) connection(c *harness.Raw, clean bool) {
+	n := r.connections.Add(1)
+	if !r.connected(c, clean) {
 		return
 	}
-	if connack, err := c.TryRead(); err != nil {
-		return
-	} else if a, ok := connack.(*mqttcodec.Connack); !ok || a.Reason != mqttcodec.Success {
-		if !ok || a.Reason != mqttcodec.ServerUnavailable && a.Reason != mqttcodec.ServerShuttingDown && a.Reason != mqttcodec.UseAnotherServer {
-			r.t.Errorf("CONNECT answered with %T %+v", connack, connack)
-		}
-		return
-	}
-	r.open.Add(1)
 	defer r.open.Add(-1)
+	working := false
+	defer func() {
+		if working {
+			r.working.Add(-1)
+		}
+	}()
 	own := fmt.Sprint("rivals/", n)
 	if c.TrySend(&mqttcodec.Subscribe{PacketID: 1, Requests: []mqttcodec.SubscriptionRequest{harness.Filter(own, 1)}},
 		&mqttcodec.Publish{Topic: own, QoS: 1, PacketID: 2}) != nil {
@@ -93,8 +114,9 @@ func (r *rivals) connection(c *harness.Raw, clean bool) {
 			if clean && m.Topic != own {
 				r.t.Errorf("a new session that is subscribed to %s got %s", own, m.Topic)
 			}
-			if m.Topic == own {
-				r.echoes.Add(1)
+			if m.Topic == own && !working {
+				working = true
+				r.working.Add(1)
 			}
 			if m.QoS == 1 && c.TrySend(&mqttcodec.Puback{PacketID: m.PacketID}) != nil {
 				return
@@ -112,10 +134,7 @@ func TestOneOfManyRivals(t *testing.T) {
 		r := startRivals(t, 50, 10*time.Millisecond, addressesOf(c.Brokers...))
 		harness.Wait(2 * time.Second)
 		r.end()
-		t.Logf("%d connections, %d had their own message", r.connections.Load(), r.echoes.Load())
-		if r.echoes.Load() == 0 {
-			t.Error("none of them worked")
-		}
+		t.Logf("%d connections", r.connections.Load())
 		for i := range c.Brokers { // the last of these ends what is left of the others
 			connect := harness.PersistentConnect(mqttcodec.V5, "rival")
 			connect.CleanStart = i == 0

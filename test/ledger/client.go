@@ -91,7 +91,7 @@ func (c *client) meet(r *harness.Raw) error {
 	}
 	switch connack.Reason {
 	case mqttcodec.Success:
-	case mqttcodec.ServerUnavailable, mqttcodec.ServerShuttingDown, mqttcodec.UseAnotherServer:
+	case mqttcodec.ServerUnavailable, mqttcodec.ServerBusy, mqttcodec.ServerShuttingDown, mqttcodec.UseAnotherServer:
 		return fmt.Errorf("%w: %s", ErrUnavailable, c.id)
 	default:
 		return fmt.Errorf("%w: CONNECT of %s refused: %+v", ErrBroken, c.id, connack)

@@ -155,18 +155,29 @@ func (f *Fleet) Complete(b *harness.Broker) {
 		c.restless, c.patience = nil, 0
 	}
 	for _, p := range f.Publishers {
-		if err := p.Run(f.t, b.MQTT); err != nil {
-			f.t.Fatalf("%s cannot finish: %v", p.id, err)
-		}
+		f.must(p.id, func() error { return p.Run(f.t, b.MQTT) })
 	}
 	marker := b.ConnectRaw(f.t, harness.CleanConnect(mqttcodec.V5, "marker"))
 	// Markers of QoS 1 and 2: order is promised for each on its own.
 	marker.PublishAll([]mqttcodec.Publish{{Topic: endTopic + "1", QoS: 1}, {Topic: endTopic + "2", QoS: 2}})
 	for _, s := range f.Subscribers() {
-		if err := s.Run(f.t, b.MQTT, 2); err != nil {
-			f.t.Fatalf("%s cannot drain: %v", s.id, err)
-		}
+		f.must(s.id, func() error { return s.Run(f.t, b.MQTT, 2) })
 	}
+}
+
+// must has a client connect until it has all. A node that has just come back may close it, but not again and again.
+func (f *Fleet) must(id string, run func() error) {
+	f.t.Helper()
+	harness.Eventually(f.t, 5*harness.Patience, id+" has all", func() error {
+		err := run()
+		if errors.Is(err, ErrBroken) {
+			f.t.Fatal(err)
+		}
+		if err != nil {
+			f.t.Logf("%s connects again: %v", id, err)
+		}
+		return err
+	})
 }
 
 // Sum is what a comparison has found.
