@@ -70,6 +70,29 @@ func (l *leftBehind) check(t *testing.T, left *harness.Broker) {
 	}
 }
 
+// awaitRecovery waits until a node has the session of a client that was left behind, and stores what it publishes.
+func awaitRecovery(t *testing.T, b *harness.Broker) {
+	t.Helper()
+	harness.Eventually(t, harness.Patience, "the node serves its clients again", func() error {
+		r, err := harness.DialRaw(t, b.MQTT, mqttcodec.V5)
+		if err != nil {
+			return err
+		}
+		defer r.Drop()
+		if err := r.TrySend(harness.PersistentConnect(mqttcodec.V5, "waiting")); err != nil {
+			return err
+		}
+		p, err := r.TryRead()
+		if err != nil {
+			return err
+		}
+		if a, ok := p.(*mqttcodec.Connack); !ok || a.Reason != mqttcodec.Success || !a.SessionPresent {
+			return fmt.Errorf("CONNECT answered with %T %+v", p, p)
+		}
+		return r.TryPublishAll([]mqttcodec.Publish{{Topic: "recovered", QoS: 1}, {Topic: "recovered", QoS: 2}})
+	})
+}
+
 // faulty starts a cluster on which a fleet plays while its first node is lost.
 func faulty(t *testing.T) (*harness.Cluster, *ledger.Fleet, *leftBehind) {
 	t.Helper()
@@ -122,8 +145,7 @@ func TestNodeHangs(t *testing.T) {
 	if got := moved.ReceiveUntil("waiting/too"); len(got) != 1 {
 		t.Errorf("the session that has moved got %q", payloads(got))
 	}
-	back := c.Brokers[0].Resume(t, mqttcodec.V5, "waiting")
-	back.Publish(mqttcodec.Publish{Topic: "left/back", QoS: 1})
+	awaitRecovery(t, c.Brokers[0])
 	stop()
 	f.Complete(c.Brokers[0])
 	t.Log(f.Check())
@@ -141,25 +163,7 @@ func TestNodeCutOff(t *testing.T) {
 	left.waiting = c.Brokers[2].Resume(t, mqttcodec.V5, "waiting")
 	left.check(t, c.Brokers[1])
 	c.Links[0].Heal()
-	harness.Eventually(t, harness.Patience, "the node serves its sessions again", func() error {
-		r, err := harness.DialRaw(t, c.Brokers[0].MQTT, mqttcodec.V5)
-		if err != nil {
-			return err
-		}
-		defer r.Drop()
-		r.Patience = patience
-		if err := r.TrySend(harness.PersistentConnect(mqttcodec.V5, "waiting")); err != nil {
-			return err
-		}
-		p, err := r.TryRead()
-		if err != nil {
-			return err
-		}
-		if a, ok := p.(*mqttcodec.Connack); !ok || a.Reason != mqttcodec.Success || !a.SessionPresent {
-			return fmt.Errorf("CONNECT answered with %T %+v", p, p)
-		}
-		return r.TryPublishAll([]mqttcodec.Publish{{Topic: "left/back", QoS: 1}, {Topic: "left/back", QoS: 2}})
-	})
+	awaitRecovery(t, c.Brokers[0])
 	stop()
 	f.Complete(c.Brokers[0])
 	t.Log(f.Check())

@@ -13,10 +13,10 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(harness.Run(m)) }
 
-// The nodes give each other up, and themselves, sooner than by default.
+// The nodes give each other up, and themselves, sooner than by default. They give a sign of life each second.
 const (
-	deadAfter        = 3 * time.Second
-	isolationTimeout = time.Second
+	deadAfter        = 6 * time.Second
+	isolationTimeout = 3 * time.Second
 )
 
 // start starts three brokers on three NATS servers.
