@@ -31,7 +31,7 @@ func startRivals(t *testing.T, n int, rest time.Duration, addresses []string) *r
 	return r
 }
 
-// end lets nobody connect any more, and returns when one connection is left, which works.
+// end lets nobody connect any more who was beaten by another, and returns when one connection is left, which works.
 func (r *rivals) end() {
 	r.t.Helper()
 	close(r.stop)
@@ -45,10 +45,14 @@ func (r *rivals) end() {
 }
 
 func (r *rivals) run(number int) {
+	beaten := false
 	for i := number; ; i++ {
 		select {
 		case <-r.stop:
-			return
+			if beaten {
+				return
+			}
+			harness.Wait(r.rest) // its node was lost: it has not had its turn
 		case <-time.After(r.rest):
 		}
 		c, err := harness.DialRaw(r.t, r.addresses[i%len(r.addresses)], mqttcodec.V5)
@@ -56,41 +60,42 @@ func (r *rivals) run(number int) {
 			continue // that node is away
 		}
 		c.Patience = 3 * harness.Patience // one that is not closed must be found
-		r.connection(c, number%2 == 0)
+		beaten = r.connection(c, number%2 == 0)
 		c.Drop()
 	}
 }
 
-// connected sends CONNECT and reports whether the client was let in: nobody has connected later, and the node can serve it.
-func (r *rivals) connected(c *harness.Raw, clean bool) bool {
+// connect sends CONNECT. Who is not let in may be beaten: somebody else has connected later.
+func (r *rivals) connect(c *harness.Raw, clean bool) (connected, beaten bool) {
 	r.connecting.Add(1)
 	defer r.connecting.Add(-1)
 	connect := harness.PersistentConnect(mqttcodec.V5, "rival")
 	connect.CleanStart = clean
 	if c.TrySend(connect) != nil {
-		return false
+		return false, false
 	}
 	p, err := c.TryRead()
 	if err != nil {
-		return false
+		return false, false
 	}
-	switch a, ok := p.(*mqttcodec.Connack); {
+	a, ok := p.(*mqttcodec.Connack)
+	switch {
 	case !ok:
 		r.t.Errorf("CONNECT answered with %T %+v", p, p)
 	case a.Reason == mqttcodec.Success:
 		r.open.Add(1)
-		return true
+		return true, false
 	case a.Reason != mqttcodec.ServerBusy && a.Reason != mqttcodec.ServerUnavailable && a.Reason != mqttcodec.ServerShuttingDown && a.Reason != mqttcodec.UseAnotherServer:
 		r.t.Errorf("CONNECT refused with %#x", a.Reason)
 	}
-	return false
+	return false, ok && a.Reason == mqttcodec.ServerBusy
 }
 
-// connection is one connection until it ends.
-func (r *rivals) connection(c *harness.Raw, clean bool) {
+// connection is one connection until it ends, and reports whether another one has ended it.
+func (r *rivals) connection(c *harness.Raw, clean bool) (beaten bool) {
 	n := r.connections.Add(1)
-	if !r.connected(c, clean) {
-		return
+	if connected, beaten := r.connect(c, clean); !connected {
+		return beaten
 	}
 	defer r.open.Add(-1)
 	working := false
@@ -100,27 +105,26 @@ func (r *rivals) connection(c *harness.Raw, clean bool) {
 		}
 	}()
 	own := fmt.Sprint("rivals/", n)
-	if c.TrySend(&mqttcodec.Subscribe{PacketID: 1, Requests: []mqttcodec.SubscriptionRequest{harness.Filter(own, 1)}},
-		&mqttcodec.Publish{Topic: own, QoS: 1, PacketID: 2}) != nil {
-		return
-	}
+	_ = c.TrySend(&mqttcodec.Subscribe{PacketID: 1, Requests: []mqttcodec.SubscriptionRequest{harness.Filter(own, 1)}},
+		&mqttcodec.Publish{Topic: own, QoS: 1, PacketID: 2}) // if it is closed the read says why
 	for {
 		p, err := c.TryRead()
 		if err != nil {
-			return
+			return beaten
 		}
-		if m, ok := p.(*mqttcodec.Publish); ok {
+		switch p := p.(type) {
+		case *mqttcodec.Disconnect:
+			beaten = p.Reason == mqttcodec.SessionTakenOver
+		case *mqttcodec.Publish:
 			// A session that was not begun anew has the subscriptions of those before.
-			if clean && m.Topic != own {
-				r.t.Errorf("a new session that is subscribed to %s got %s", own, m.Topic)
+			if clean && p.Topic != own {
+				r.t.Errorf("a new session that is subscribed to %s got %s", own, p.Topic)
 			}
-			if m.Topic == own && !working {
+			if p.Topic == own && !working {
 				working = true
 				r.working.Add(1)
 			}
-			if m.QoS == 1 && c.TrySend(&mqttcodec.Puback{PacketID: m.PacketID}) != nil {
-				return
-			}
+			_ = c.TrySend(&mqttcodec.Puback{PacketID: p.PacketID}) // as above
 		}
 	}
 }
