@@ -33,7 +33,10 @@ func TestClusterSoak(t *testing.T) {
 	count := map[string]int{}
 	for end := time.Now().Add(length); time.Now().Before(end) && !t.Failed(); {
 		s.upTo(4 * time.Second)
-		for _, kind := range s.step() {
+		begin := time.Now()
+		kinds := s.step()
+		t.Logf("%s to %s: %s", begin.Format(time.StampMilli), time.Now().Format(time.StampMilli), strings.Join(kinds, " and "))
+		for _, kind := range kinds {
 			count[kind]++
 		}
 	}

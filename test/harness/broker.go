@@ -259,9 +259,7 @@ func (b *Broker) cleanup() {
 	if alarm := Alarm(b.log.String()); alarm != "" {
 		b.t.Errorf("the broker logged: %s", alarm)
 	}
-	if b.t.Failed() {
-		b.t.Logf("last lines of the broker's log:\n%s", b.log.tail(60))
-	}
+	b.log.show(b.t, "the broker at "+b.MQTT)
 }
 
 // RunToExit runs the broker's program with these arguments, for a start that must fail, and returns its exit code,

@@ -80,9 +80,7 @@ func newNATSServer(t testing.TB, name, address string, more []string) *NATSServe
 		if s.process != nil {
 			s.Kill()
 		}
-		if t.Failed() {
-			t.Logf("last lines of %s's log:\n%s", name, s.log.tail(30))
-		}
+		s.log.show(t, name)
 	})
 	return s
 }

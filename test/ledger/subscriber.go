@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"dunlin/mqttcodec"
 	"dunlin/test/harness"
@@ -119,7 +120,7 @@ func (s *Subscriber) deliver(p *mqttcodec.Publish) error {
 	st.count[n]++
 	if st.count[n] == 1 {
 		if n < st.highest && st.disorder == "" {
-			st.disorder = fmt.Sprintf("%d came for the first time after %d", n, st.highest)
+			st.disorder = fmt.Sprintf("%d came for the first time after %d, at %s", n, st.highest, time.Now().Format(time.StampMilli))
 		}
 		st.highest = max(st.highest, n)
 	}
