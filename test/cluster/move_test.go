@@ -260,7 +260,7 @@ func cleanStartEndsStored(t *testing.T, c *harness.Cluster) {
 }
 
 // The session of a program that uses a library, with what the library remembers, moves too.
-func libraryMoves(t *testing.T, c *harness.Cluster) {
+func libraryMoves(_ *testing.T, c *harness.Cluster) {
 	for _, v := range harness.Versions {
 		id := fmt.Sprint("library-", v)
 		device := harness.NewDevice(v, id)

@@ -49,16 +49,40 @@ func TestNATSServersComeAndGo(t *testing.T) {
 			harness.Wait(time.Duration(random.Int64N(int64(2 * time.Second))))
 			s.Up()
 		default:
-			nats := harness.NewNATSCommand(t, s.Address)
-			for _, stream := range []string{"MQTT", "MQTT_JOURNAL", "KV_mqtt_sessions"} {
-				if out, err := nats.Try("stream", "cluster", "step-down", stream); err != nil {
-					t.Logf("%s keeps its leader: %v %s", stream, err, out)
-				}
-			}
+			moveLeaders(t, s)
 		}
 		faults++
 	}
 	stop()
 	f.Complete(b)
 	t.Logf("%d faults in %v, %s", faults, length, f.Check())
+}
+
+// moveLeaders has other servers lead the streams.
+func moveLeaders(t *testing.T, s *harness.NATSServer) {
+	nats := harness.NewNATSCommand(t, s.Address)
+	for _, stream := range []string{"MQTT", "MQTT_JOURNAL", "KV_mqtt_sessions"} {
+		if out, err := nats.Try("stream", "cluster", "step-down", stream); err != nil {
+			t.Logf("%s keeps its leader: %v %s", stream, err, out)
+		}
+	}
+}
+
+// The order is kept also where NATS services listen to what is published: while the stream has no leader the server then does not
+// say that nobody takes a message, and those behind it, which the next leader takes, must not overtake it.
+func TestLeadersMoveWhileServicesListen(t *testing.T) {
+	servers := harness.StartNATSCluster(t, 3)
+	b := harness.Start(t, harness.WithExternalNATS(servers[0].URL()))
+	f := ledger.NewFleet(t, b.MQTT)
+	f.Pace(20 * time.Millisecond) // the window of a publisher is open for longer than an election takes
+	heard := harness.NewNATSCommand(t, servers[0].Address).Lines(t, "sub", "--raw", "mqtt.>")
+	stop := f.PlayOn(b.MQTT)
+	<-heard
+	for range 2 {
+		moveLeaders(t, servers[1])
+		harness.Wait(3 * time.Second)
+	}
+	stop()
+	f.Complete(b)
+	t.Log(f.Check())
 }

@@ -13,5 +13,6 @@
 //
 // A broker that writes a panic or a data race to its log, or does not end with exit code 0 on SIGTERM, fails the test.
 // DUNLIN_BINARY names a broker built beforehand; otherwise it is built once per test process, with the race detector
-// when the tests have it. DUNLIN_LOGS names a directory for the whole logs of brokers and servers of tests that fail. REQUIRE_INTEGRATION=1 turns the skip for a missing client program into a failure.
+// when the tests have it. DUNLIN_LOGS names a directory for the whole logs of brokers and servers of tests that fail.
+// REQUIRE_INTEGRATION=1 turns the skip for a missing client program into a failure.
 package harness
