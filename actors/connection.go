@@ -27,23 +27,21 @@ type connection struct {
 	mailbox  mailbox
 	// again is how the client may authenticate again, nil without an authentication method. Set before there is a session,
 	// owned by the session actor then.
-	again *authenticateAgain
-	// version is set by the reader before the first packet goes to a session.
-	version mqttcodec.Version
+	again   *authenticateAgain
 	aliases outboundAliases
 
 	// unsent is how many bytes wait to be written: added to by the session actor, taken off by the connection actor.
 	unsent atomic.Int64
 	// answers is how many of the packets that wait are not PUBLISH.
 	answers atomic.Int64
-	// congested: the session was told to hold back and waits for decongested.
-	congested atomic.Bool
 	// session is who gets the packets, nil before CONNECT.
 	session atomic.Pointer[sessionRef]
+	timeout *connectTimeout
 	// answered: CONNACK is on its way, so the connect timeout is over.
 	answered atomic.Bool
-	timeout  *connectTimeout
-	closing  atomic.Bool
+	// congested: the session was told to hold back and waits for decongested.
+	congested atomic.Bool
+	closing   atomic.Bool
 	// pipelined: the client sent more behind CONNECT, which is carried out also when it has gone meanwhile.
 	pipelined atomic.Bool
 	// left: the client has sent DISCONNECT and nothing behind it, on a socket that needs no farewell.
@@ -51,7 +49,9 @@ type connection struct {
 	// unread: the connection is given up since the client does not read.
 	unread atomic.Bool
 
-	// assignedID: the client identifier was made by us. Set by the reader before there is a session.
+	// version is set by the reader before the first packet goes to a session, as assignedID is: the client identifier was made
+	// by us.
+	version    mqttcodec.Version
 	assignedID bool
 	// accepted: CONNACK was sent, and the end of the connection has not been told. principal is who the client then was, will
 	// whether it had one. Owned by the session actor.

@@ -138,7 +138,10 @@ func (a *sessionActor) onHeardOut(m *heardOut) {
 func (a *sessionActor) succeed() {
 	for len(a.succession.waiting) > 0 && !a.session.Fenced() && !a.hears() {
 		m := a.succession.waiting[0]
-		a.succession.waiting = a.succession.waiting[1:]
+		a.succession.waiting[0] = nil // so that its CONNECT is not kept
+		if a.succession.waiting = a.succession.waiting[1:]; len(a.succession.waiting) == 0 {
+			a.succession.waiting = nil
+		}
 		a.enter(m)
 	}
 }

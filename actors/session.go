@@ -24,16 +24,20 @@ type sessionActor struct {
 
 	// session is nil until storage was read.
 	session  *sessions.Session
-	stored   bool
 	scanFrom uint64
+	stored   bool
+	// gone: the actor has let go of everything and only hands on what still comes, until the poison behind it.
+	gone, poisoned bool
+	// close: the connection ends behind packets. congested: it holds more than it should.
+	close, congested bool
+	// behind is as what it is counted among those that are behind.
+	behind distance
 	// now is when the present message came to its turn.
 	now time.Time
 	// early are the messages that came before the session was loaded.
 	early []any
 	// handled counts attaches and wakes, for the directory.
 	handled uint64
-	// gone: the actor has let go of everything and only hands on what still comes, until the poison behind it.
-	gone, poisoned bool
 
 	// stamp is that of the last client that was let in. borrowed: the session is another node's until a client is let in here.
 	stamp    int64
@@ -64,8 +68,7 @@ type sessionActor struct {
 	waiting uint64
 	// laggard is the session in the shared read of the log, nil while it does not take part.
 	laggard *laggard
-	// behind is as what it is counted among those that are behind, portion what it was last handed then; used again.
-	behind  distance
+	// portion is what it was last handed while it was a little behind; used again.
 	portion []sessions.Entry
 	// walk is where the session reads retained messages that a SUBSCRIBE still has to bring, nil for nowhere.
 	walk *retainedWalk
@@ -76,7 +79,8 @@ type sessionActor struct {
 	// queued is how many entries waited, at most, when those in the ring were last counted, up to queuedHead.
 	queued, queuedHead uint64
 
-	effects []sessions.Effect
+	// effects are those of the last step, nil when a batch is over.
+	effects *[]sessions.Effect
 	// soon are inputs to be taken before any further message: answers that were given under the router's lock, behind which
 	// live entries may be in the mailbox already.
 	soon []sessions.Input
@@ -84,7 +88,6 @@ type sessionActor struct {
 	packets   []mqttcodec.Packet
 	publishes int
 	bytes     int64
-	close     bool
 	routes    []*sessions.Message
 	sharing
 	// credits are the shares of inbound bounds that the session's pending messages hold, in order.
@@ -93,7 +96,6 @@ type sessionActor struct {
 	holds      []hold
 	journaling []journaling
 	unflushed  int
-	congested  bool
 	timers     [sessions.TimerReplay + 1]timerSlot
 	alarm      *alarm
 
@@ -300,14 +302,33 @@ func (a *sessionActor) takeSoon() (any bool) {
 
 // step advances the session and carries out the effects. The batch ends with flush.
 func (a *sessionActor) step(in sessions.Input) {
-	a.effects = a.session.Step(a.now, in, a.effects[:0])
-	a.performAll()
+	a.performAll(a.session.Step(a.now, in, a.noEffects()))
 }
 
-func (a *sessionActor) performAll() {
-	for i, e := range a.effects {
+// effectLists are for the effects of a step: sessions that are silent keep none.
+var effectLists = sync.Pool{New: func() any { return new([]sessions.Effect) }}
+
+// noEffects is an empty list for the effects of the next step.
+func (a *sessionActor) noEffects() []sessions.Effect {
+	if a.effects == nil {
+		a.effects = effectLists.Get().(*[]sessions.Effect)
+	}
+	return (*a.effects)[:0]
+}
+
+// recycleEffects gives back the list that noEffects took.
+func (a *sessionActor) recycleEffects() {
+	if a.effects != nil {
+		effectLists.Put(a.effects)
+		a.effects = nil
+	}
+}
+
+func (a *sessionActor) performAll(effects []sessions.Effect) {
+	*a.effects = effects
+	for i, e := range effects {
 		a.perform(e)
-		a.effects[i] = nil
+		effects[i] = nil
 	}
 }
 
@@ -320,13 +341,13 @@ func (a *sessionActor) flush() {
 	a.succeed()
 	a.routeAll()
 	for again := true; again; again = a.takeSoon() {
-		a.effects = a.session.Flush(a.now, a.effects[:0])
-		a.performAll()
+		a.performAll(a.session.Flush(a.now, a.noEffects()))
 	}
 	a.releaseCredits()
 	a.flushPackets()
 	a.flushShares()
 	a.updateHold()
+	a.recycleEffects()
 	if a.session.Connection() == 0 {
 		a.goOffline()
 	}

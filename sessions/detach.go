@@ -262,7 +262,9 @@ func (s *Session) onTimer(now time.Time, in TimerFired, dst []Effect) []Effect {
 		s.fetch.failed, s.fetch.armed, s.fetch.smallRoom = false, false, true
 		return dst
 	case TimerReplay:
-		s.replayArmed = false
+		if s.replays != nil {
+			s.replays.armed = false
+		}
 		return dst
 	case timers:
 	}

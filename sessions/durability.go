@@ -6,11 +6,11 @@ package sessions
 // Invariant: durable <= sent, and wanted <= sent+1.
 type document struct {
 	// revision is that of the last durable write, the expectation of the next.
-	revision uint64
-	// stored: storage holds the document, not a deletion marker.
-	stored                bool
+	revision              uint64
 	wanted, sent, durable uint64
 	inFlight              bool
+	// stored: storage holds the document, not a deletion marker.
+	stored bool
 }
 
 // want makes sure that the state as it is now gets written, and returns the version that will hold it.

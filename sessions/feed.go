@@ -40,10 +40,14 @@ type fetchState struct {
 	armed, smallRoom bool
 	// excess is how many more of the oldest messages have to go; with DropOldest only.
 	excess uint64
-	// left is how many more messages of the queue may be taken up to until; with DropNewest only.
-	bounded bool
-	left    uint64
-	until   Position
+	// bound is where the queue ends, nil when all of it is taken; with DropNewest only.
+	bound *queueBound
+}
+
+// queueBound is how many more messages of a queue that is too long may be taken, up to its end as it was found.
+type queueBound struct {
+	left  uint64
+	until Position
 }
 
 // position is the place in the log up to which everything was assigned or is not for this session.
@@ -139,8 +143,8 @@ func (s *Session) boundQueue(in Fetched) {
 	case limit == 0 || in.Queued <= limit:
 	case s.cfg.Overflow == DropOldest:
 		s.fetch.excess = in.Queued - limit
-	case !s.fetch.bounded:
-		s.fetch.bounded, s.fetch.left, s.fetch.until = true, limit, in.Head
+	case s.fetch.bound == nil:
+		s.fetch.bound = &queueBound{left: limit, until: in.Head}
 	}
 }
 
@@ -242,13 +246,13 @@ func (s *Session) look(now time.Time, e Entry, shared *mqttcodec.Shared, dst []E
 		s.fetch.excess--
 		return append(dst, Drop{Reason: DropQueueFull, Count: 1})
 	}
-	if f := &s.fetch; f.bounded && e.Sequence <= f.until.Sequence {
-		if f.left == 0 {
+	if b := s.fetch.bound; b != nil && e.Sequence <= b.until.Sequence {
+		if b.left == 0 {
 			return append(dst, Drop{Reason: DropQueueFull, Count: 1})
 		}
-		f.left--
+		b.left--
 	} else {
-		f.bounded = false
+		s.fetch.bound = nil
 	}
 	if d.qos == 0 && !s.cfg.QueueQoS0 {
 		return s.sendNow(now, d, dst)

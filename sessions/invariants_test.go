@@ -36,7 +36,7 @@ func checkStates(t failer, s *Session) {
 		t.Fatalf("state %d with connection %d", s.state, s.connection)
 	case (s.state == stateConnected) != (s.mode != modeParked):
 		t.Fatalf("state %d is fed in mode %d", s.state, s.mode)
-	case s.state != stateConnected && len(s.backlog)+len(s.retained)+len(s.shared)+len(s.answers)+len(s.replays)+s.quotaUsed > 0:
+	case s.state != stateConnected && len(s.backlog)+len(s.retained)+len(s.shared)+len(s.answers)+len(s.replays.all())+s.quotaUsed > 0:
 		t.Fatalf("state %d holds what belongs to a connection", s.state)
 	case s.state != stateConnecting && len(s.held) > 0:
 		t.Fatalf("packets are held in state %d", s.state)
@@ -48,7 +48,7 @@ func checkStates(t failer, s *Session) {
 		t.Fatalf("an ending session is not discarded")
 	case s.fetch.pending && s.mode != modeCatchingUp:
 		t.Fatalf("a fetch is awaited in mode %d", s.mode)
-	case slices.ContainsFunc(s.replays, func(r *replay) bool { return len(r.waiting) > replayChunk }):
+	case slices.ContainsFunc(s.replays.all(), func(r *replay) bool { return len(r.waiting) > replayChunk }):
 		t.Fatalf("a replay has read more than it may")
 	case s.leaving < 0:
 		t.Fatalf("more Left than Leave")

@@ -24,7 +24,7 @@ type packetIDs struct {
 	// last is where the cursor is: behind the identifier handed out last, 0 at first.
 	last uint16
 	// count is how many are in use.
-	count int
+	count uint16
 	// list holds those in use in ascending order; it is empty while bitmap is set.
 	list []uint16
 	// bitmap has one bit for each identifier, and that of 0 set for good.
@@ -73,7 +73,7 @@ func (p *packetIDs) inUse(id uint16) bool {
 }
 
 // len is how many identifiers are in use.
-func (p *packetIDs) len() int { return p.count }
+func (p *packetIDs) len() int { return int(p.count) }
 
 // nextID is the identifier that allocate tries first.
 func (p *packetIDs) nextID() uint16 {
@@ -137,7 +137,7 @@ func (p *packetIDs) remove(id uint16) {
 	}
 	p.bitmap[id/64] &^= 1 << (id % 64)
 	if p.count == packetIDListMax/2 {
-		p.list = p.bitmap.list(p.count)
+		p.list = p.bitmap.list(p.len())
 		p.bitmap = nil
 	}
 }

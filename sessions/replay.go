@@ -44,6 +44,23 @@ type replay struct {
 	due time.Time
 }
 
+// replays are those of a connection.
+type replays struct {
+	list []*replay // in the order in which they began
+	// turn says which is first to send.
+	turn int
+	// armed: the timer runs.
+	armed bool
+}
+
+// all are the replays. Nil has none.
+func (r *replays) all() []*replay {
+	if r == nil {
+		return nil
+	}
+	return r.list
+}
+
 // ReplayStart is where a replay begins: with a sequence, or the first message that was stored at or after a time. Without
 // either it is the oldest message.
 type ReplayStart struct {
@@ -108,15 +125,17 @@ func (s *Session) grantReplay(now time.Time, r mqttcodec.SubscriptionRequest, co
 
 // findReplay is the replay of a filter, nil for none.
 func (s *Session) findReplay(filter string) *replay {
-	if i := slices.IndexFunc(s.replays, func(r *replay) bool { return r.filter == filter }); i >= 0 {
-		return s.replays[i]
+	for _, r := range s.replays.all() {
+		if r.filter == filter {
+			return r
+		}
 	}
 	return nil
 }
 
 // replaysNoLocal reports whether a replay has the No Local option.
 func (s *Session) replaysNoLocal() bool {
-	return slices.ContainsFunc(s.replays, func(r *replay) bool { return r.sub.NoLocal })
+	return slices.ContainsFunc(s.replays.all(), func(r *replay) bool { return r.sub.NoLocal })
 }
 
 // onReplaysFound begins the replays of a SUBSCRIBE, and goes on with its other filters.
@@ -125,8 +144,8 @@ func (s *Session) onReplaysFound(in ReplaysFound, dst []Effect) []Effect {
 	if w.subscribing == nil || in.Token != w.token {
 		return dst
 	}
-	p := w.subscribing
-	w.subscribing = nil
+	p, behind := w.subscribing, w.behind
+	w.subscribing, w.behind = nil, nil
 	for i, r := range p.Requests {
 		if w.reasons[i].Failed() || !isReplay(r.Filter) {
 			continue
@@ -150,16 +169,24 @@ func (s *Session) onReplaysFound(in ReplaysFound, dst []Effect) []Effect {
 		w.orphan = false
 		return dst
 	}
-	return s.makeEffective(p, w.behind, dst)
+	return s.makeEffective(p, *behind, dst)
 }
 
 // startReplay begins a replay behind a position, in the place of an earlier one of its filter.
 func (s *Session) startReplay(r mqttcodec.SubscriptionRequest, identifier uint32, after Position) {
-	s.replays = slices.DeleteFunc(s.replays, func(old *replay) bool { return old.filter == r.Filter })
-	s.replays = append(s.replays, &replay{
+	if s.replays == nil {
+		s.replays = &replays{}
+	}
+	s.replays.remove(r.Filter)
+	s.replays.list = append(s.replays.list, &replay{
 		filter: strings.Clone(r.Filter), after: after,
 		sub: Subscription{QoS: r.Options.QoS, NoLocal: r.Options.NoLocal, RetainAsPublished: r.Options.RetainAsPublished, Identifier: identifier},
 	})
+}
+
+// remove forgets the replay of a filter.
+func (r *replays) remove(filter string) {
+	r.list = slices.DeleteFunc(r.list, func(old *replay) bool { return old.filter == filter })
 }
 
 // endReplay ends the replay of a filter, if there is one. What was sent is finished all the same. [MQTT-3.10.4-3]
@@ -167,13 +194,13 @@ func (s *Session) endReplay(filter string, dst []Effect) (_ []Effect, ended bool
 	if s.findReplay(filter) == nil {
 		return dst, false
 	}
-	s.replays = slices.DeleteFunc(s.replays, func(r *replay) bool { return r.filter == filter })
+	s.replays.remove(filter)
 	return append(dst, EndReplay{Filter: filter}), true
 }
 
 // endReplays ends all replays: the connection ends.
 func (s *Session) endReplays(dst []Effect) []Effect {
-	for _, r := range s.replays {
+	for _, r := range s.replays.all() {
 		dst = append(dst, EndReplay{Filter: r.filter})
 	}
 	s.replays = nil
@@ -202,21 +229,22 @@ func (s *Session) onReplayRead(now time.Time, in ReplayRead) {
 
 // pumpReplays sends what replays have read, as their rate and the room allow, and reads on. They take turns at being first.
 func (s *Session) pumpReplays(now time.Time, dst []Effect) []Effect {
-	if len(s.replays) == 0 {
+	all := s.replays.all()
+	if len(all) == 0 {
 		return dst
 	}
 	room := s.replayRoom()
 	var due time.Time
-	first := s.replayTurn
-	s.replayTurn++
-	for i := range s.replays {
-		r := s.replays[(first+i)%len(s.replays)]
+	first := s.replays.turn
+	s.replays.turn++
+	for i := range all {
+		r := all[(first+i)%len(all)]
 		if dst = s.pumpReplay(now, r, &room, dst); r.due.After(now) && (due.IsZero() || r.due.Before(due)) {
 			due = r.due
 		}
 	}
-	if !due.IsZero() && !s.replayArmed {
-		s.replayArmed = true
+	if !due.IsZero() && !s.replays.armed {
+		s.replays.armed = true
 		dst = append(dst, SetTimer{Timer: TimerReplay, At: now.Add(max(due.Sub(now), replayPause))})
 	}
 	return dst

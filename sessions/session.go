@@ -45,12 +45,13 @@ type Session struct {
 	cfg      *Config
 	clientID string
 	state    state
+	mode     mode
 
 	// The session proper; durable in the record.
+	version     mqttcodec.Version
 	incarnation string
 	epoch       uint64
 	nonce       string
-	version     mqttcodec.Version
 	// identity is that of the last client; its principal owns the session.
 	identity   Identity
 	expiry     time.Duration
@@ -63,7 +64,6 @@ type Session struct {
 	firing *mqttcodec.Will
 
 	// Where it is in the log, and what is half done; durable in the journal.
-	mode mode
 	// looked: everything up to there was assigned, put into the backlog, or does not match.
 	looked Position
 	// liveFrom is the sequence up to which it had caught up when it became live.
@@ -75,16 +75,14 @@ type Session struct {
 
 	record, journal document
 	// claim is the version of the record that makes the session ours.
-	claim uint64
-	// foreign: the journal was written by another boot, so it has to be rewritten before CONNACK.
-	foreign      bool
+	claim        uint64
 	claimJournal uint64
-	discardDue   bool
-	discarding   bool
+	// foreign: the journal was written by another boot, so it has to be rewritten before CONNACK.
+	foreign                bool
+	discardDue, discarding bool
 	// journalLazy: the journal is behind, by something that nothing waits for.
-	journalLazy   bool
-	turnRequested bool
-	unsettled     []settling
+	journalLazy, turnRequested bool
+	unsettled                  []settling
 
 	connectionState
 
@@ -97,8 +95,6 @@ type Session struct {
 	lastToken    uint64
 	// trail are those at QoS 0, in order, until they are known to be handed out.
 	trail []trailing
-	// stalled: a result was a failure that may be passing. New messages wait until those before them are stored.
-	stalled bool
 
 	backlog      []delivery
 	backlogBytes int
@@ -114,6 +110,8 @@ type Session struct {
 	fetch     fetchState
 	leaving   int
 	workToken uint64
+	// stalled: the result of a Persist was a failure that may be passing. New messages wait until those before them are stored.
+	stalled bool
 	// missed: something at or below a coming Left was not taken.
 	missed bool
 	// direct: entries that come in this step go out at once, nothing waits before them.
@@ -126,17 +124,17 @@ type connectionState struct {
 	connect        *Connect
 	sessionPresent bool
 	// unmarked: the stored record says that the client is away; see recordHolds.
-	unmarked  bool
-	keepAlive time.Duration
-	lastHeard time.Time
-	// method is the authentication method of CONNECT, empty for none.
-	method           string
-	reauthentication reauthentication
-	receiveMaximum   int
-	clientMaxPacket  uint32
+	unmarked bool
 	// takesAliases: the client has a Topic Alias Maximum, so that what it is sent is made for it.
-	takesAliases bool
-	congested    bool
+	takesAliases     bool
+	congested        bool
+	clientMaxPacket  uint32
+	receiveMaximum   int
+	keepAlive        time.Duration
+	lastHeard        time.Time
+	reauthentication reauthentication
+	// method is the authentication method of CONNECT, empty for none.
+	method string
 	// connectedSince is the end of the log when the client connected. onlineSince is the sequence up to which nothing is owed at
 	// QoS 0: it was away, or fell behind later and was sent that as it came.
 	connectedSince, onlineSince uint64
@@ -150,12 +148,9 @@ type connectionState struct {
 	// readingRetained is the token of the ReadRetained that is not answered, 0 when all are.
 	readingRetained uint64
 	// missedRetained is up to where retained messages at QoS 0 could not be delivered live.
-	missedRetained uint64
-	// replays are in the order in which they began; replayTurn says which is first to send, replayArmed that their timer runs.
-	replays          []*replay
-	replayTurn       int
-	replayArmed      bool
+	missedRetained   uint64
 	subscriptionWork subscriptionWork
+	replays          *replays // nil before the first
 	// requested are the requests that the client was sent and has not answered, the oldest first.
 	requested []sentRequest
 }

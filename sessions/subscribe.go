@@ -16,8 +16,8 @@ type subscriptionWork struct {
 	// subscribing is the SUBSCRIBE that is waiting for Subscribed, nil otherwise.
 	subscribing *mqttcodec.Subscribe
 	token       uint64
-	// behind is what follows when the places are found where replays begin.
-	behind  Subscribe
+	// behind is what follows when the places are found where replays begin, nil when none are looked for.
+	behind  *Subscribe
 	reasons []mqttcodec.ReasonCode
 	// saving is the version of the record that the acknowledgement waits for, 0 when none does; journaling that of the
 	// journal, which has to know what retained messages are owed.
@@ -69,7 +69,10 @@ func (s *Session) continueSubscriptionWork(now time.Time, dst []Effect) []Effect
 		if p.Type() == mqttcodec.TypeSubscribe && s.publishing() {
 			break // what the client published before is in the log first: it is not live any more for the new subscription
 		}
-		w.queue = w.queue[1:]
+		w.queue[0] = nil // so that the packet is not kept
+		if w.queue = w.queue[1:]; len(w.queue) == 0 {
+			w.queue = nil
+		}
 		switch p := p.(type) {
 		case *mqttcodec.Subscribe:
 			dst = s.onSubscribe(now, p, dst)
@@ -99,7 +102,7 @@ func (s *Session) onSubscribe(now time.Time, p *mqttcodec.Subscribe, dst []Effec
 	w := &s.subscriptionWork
 	w.reasons = make([]mqttcodec.ReasonCode, len(p.Requests))
 	effect, find := Subscribe{Token: s.nextWork()}, FindReplays{}
-	count := s.subs.count() + len(s.replays)
+	count := s.subs.count() + len(s.replays.all())
 	for i, r := range p.Requests {
 		if isReplay(r.Filter) {
 			dst, _ = s.endReplay(r.Filter, dst)
@@ -131,7 +134,8 @@ func (s *Session) onSubscribe(now time.Time, p *mqttcodec.Subscribe, dst []Effec
 	}
 	if len(find.Starts) > 0 {
 		find.Token = s.nextWork()
-		w.subscribing, w.token, w.behind = p, find.Token, effect
+		behind := effect // on the heap only here
+		w.subscribing, w.token, w.behind = p, find.Token, &behind
 		return append(dst, find)
 	}
 	return s.makeEffective(p, effect, dst)
