@@ -40,7 +40,8 @@ const (
 	modeLive
 )
 
-// Session is the MQTT session of one client identifier. Owned by its session actor.
+// Session is the MQTT session of one client identifier. Owned by its session actor. Each client has one, so what is large and
+// rare is behind a pointer.
 type Session struct {
 	cfg      *Config
 	clientID string
@@ -108,8 +109,8 @@ type Session struct {
 	// deferred waits for the documents.
 	deferred  []deferred
 	fetch     fetchState
-	leaving   int
 	workToken uint64
+	leaving   int32
 	// stalled: the result of a Persist was a failure that may be passing. New messages wait until those before them are stored.
 	stalled bool
 	// missed: something at or below a coming Left was not taken.
