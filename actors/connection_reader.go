@@ -50,7 +50,7 @@ func (r *packetReader) end(err error) {
 	if s := c.session.Load(); s != nil {
 		s.post(&inbound{connection: c, err: err})
 	}
-	if c.closing.Load() || errors.Is(err, errRefused) || c.session.Load() != nil && errors.As(err, &fault) {
+	if c.closing.Load() && !c.left.Load() || errors.Is(err, errRefused) || c.session.Load() != nil && errors.As(err, &fault) {
 		c.drain(r.buffer) // the client is still to be told why
 	}
 	if r.lender == nil {

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"sync"
 	"time"
 
@@ -33,16 +32,10 @@ type confirmingWriter struct {
 	cancel context.CancelFunc
 
 	mu      sync.Mutex
-	unknown []unknownWrite // guarded by mu
-	running bool           // guarded by mu: a goroutine works them off
-	closed  bool           // guarded by mu
+	unknown []write // without a result; guarded by mu
+	running bool    // guarded by mu: a goroutine works them off
+	closed  bool    // guarded by mu
 	done    sync.WaitGroup
-}
-
-// unknownWrite is a write without a result.
-type unknownWrite struct {
-	write
-	expect uint64
 }
 
 const (
@@ -61,36 +54,42 @@ func newConfirmingWriter(w writer, config *Config, reader func(string) streamRea
 
 // publish implements writer.
 func (c *confirmingWriter) publish(w write) {
-	text, expects := headerValue(w.header, headerExpectedSubject)
-	if !expects {
-		w.subject = c.config.wire(w.subject)
-		c.writer.publish(w)
+	if w.expects {
+		c.send(w, false)
 		return
 	}
-	expect, err := strconv.ParseUint(text, 10, 64)
-	if err != nil {
-		panic(fmt.Sprintf("our own header %q: %v", text, err))
-	}
-	c.send(unknownWrite{write: w, expect: expect}, false)
-}
-
-// send sends a write, again or for the first time.
-func (c *confirmingWriter) send(u unknownWrite, again bool) {
-	w := u.write
 	w.subject = c.config.wire(w.subject)
-	w.to = sinkFunc(func(r sessions.Result) {
-		unknown := errors.Is(r.Err, sessions.ErrUnavailable) || errors.Is(r.Err, sessions.ErrConflict) && (again || c.reader(u.stream).clustered)
-		if !unknown || c.ctx.Err() != nil {
-			u.to.Stored(r)
-			return
-		}
-		c.wait(u)
-	})
 	c.writer.publish(w)
 }
 
+// send sends a write, again or for the first time.
+func (c *confirmingWriter) send(w write, again bool) {
+	sent := w
+	sent.subject = c.config.wire(w.subject)
+	sent.to = &confirmation{c, w, again}
+	c.writer.publish(sent)
+}
+
+// confirmation takes the result of a write that was sent, again or for the first time.
+type confirmation struct {
+	writer *confirmingWriter
+	write  write
+	again  bool
+}
+
+// Stored implements sessions.Sink.
+func (s *confirmation) Stored(r sessions.Result) {
+	c := s.writer
+	refused := errors.Is(r.Err, sessions.ErrConflict) && (s.again || c.reader(s.write.stream).clustered)
+	if !refused && !errors.Is(r.Err, sessions.ErrUnavailable) || c.ctx.Err() != nil {
+		s.write.to.Stored(r)
+		return
+	}
+	c.wait(s.write)
+}
+
 // wait puts a write with those that have no result.
-func (c *confirmingWriter) wait(u unknownWrite) {
+func (c *confirmingWriter) wait(u write) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
@@ -106,7 +105,7 @@ func (c *confirmingWriter) wait(u unknownWrite) {
 }
 
 // take empties the list, or ends the run when it is empty.
-func (c *confirmingWriter) take() []unknownWrite {
+func (c *confirmingWriter) take() []write {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	taken := c.unknown
@@ -141,7 +140,7 @@ func (c *confirmingWriter) run() {
 }
 
 // confirm asks about writes and returns those of which nothing is known still.
-func (c *confirmingWriter) confirm(taken []unknownWrite) []unknownWrite {
+func (c *confirmingWriter) confirm(taken []write) []write {
 	var group errgroup.Group
 	group.SetLimit(confirmAtOnce)
 	unanswered := make([]bool, len(taken))
@@ -162,7 +161,7 @@ func (c *confirmingWriter) confirm(taken []unknownWrite) []unknownWrite {
 }
 
 // settle finds out what became of a write, and reports whether it could.
-func (c *confirmingWriter) settle(u unknownWrite) bool {
+func (c *confirmingWriter) settle(u write) bool {
 	if c.ctx.Err() != nil {
 		u.to.Stored(sessions.Result{Token: u.token, Err: errClosed})
 		return true

@@ -164,7 +164,7 @@ func (g *groupCommit) batchSize(l *lane) int {
 		if bytes += w.size(); i > 0 && bytes > g.publisher.windowBytes {
 			return i
 		}
-		if len(w.header[headerExpectedSubject]) == 0 {
+		if !w.expects {
 			continue
 		}
 		if expecting[w.subject] {
@@ -218,11 +218,12 @@ func (g *group) Stored(r sessions.Result) {
 func (g *group) sendBatch(id string) {
 	nc := g.commits.publisher.nc
 	last := len(g.writes) - 1
-	own := make(nats.Header, 2) // of the messages without a header
+	own := make(nats.Header, 3) // of the messages without a header
 	ids, sequence := []string{id}, []string{""}
 	for i := range g.writes[:last] {
 		w := &g.writes[i]
-		m := nats.Msg{Subject: w.subject, Header: w.header, Data: w.data}
+		clear(own)
+		m := nats.Msg{Subject: w.subject, Header: w.fullHeader(own), Data: w.data}
 		if m.Header == nil {
 			m.Header = own
 		}

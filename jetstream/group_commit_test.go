@@ -234,8 +234,7 @@ func TestBatchHasOneExpectationForASubject(t *testing.T) {
 	for i := 1; i <= 20; i++ {
 		w := handWrite(i, sink)
 		w.subject = fmt.Sprint("hand.", (i-1)%10)
-		w.header = nats.Header{headerExpectedSubject: {"1"}}
-		g.publish(w)
+		g.publish(w.expecting(1))
 	}
 	h.ack(h.plain(0), 1)
 	h.answer(h.batch(1, 10), `{"stream":"HAND","seq":11,"batch":"x","count":10}`)
@@ -365,10 +364,10 @@ func TestGroupsKeepOrderAndResults(t *testing.T) {
 					ids[id] = next
 				}
 			case 3:
-				w.header = nats.Header{headerExpectedSubject: {"77777777"}}
+				w = w.expecting(77777777)
 				o = outcome{err: sessions.ErrConflict}
 			case 4, 5:
-				w.header = nats.Header{headerExpectedSubject: {"0"}}
+				w = w.expecting(0)
 			}
 			if o.sequence == next {
 				next++

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"strconv"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -35,14 +34,14 @@ func (s *PresenceStore) Put(p sessions.Presence, expect uint64, to sessions.Sink
 		panic(fmt.Sprintf("presence does not encode: %v", err)) // Invariant: it holds nothing that JSON cannot.
 	}
 	w := write{
-		stream: bucketStream(s.config.Names.PresenceBucket), subject: s.subject(p.ClientID), header: make(nats.Header, 2), data: data,
+		stream: bucketStream(s.config.Names.PresenceBucket), subject: s.subject(p.ClientID), data: data,
 		to: to, token: token,
 	}
 	if p.State == sessions.Offline {
-		w.header[headerTTL] = []string{ttl(s.offlineTTL(&p))}
+		w.header = nats.Header{headerTTL: {ttl(s.offlineTTL(&p))}}
 	}
 	if expect > 0 {
-		w.header[headerExpectedSubject] = []string{strconv.FormatUint(expect, 10)}
+		w = w.expecting(expect)
 	}
 	s.publisher.publish(w)
 }

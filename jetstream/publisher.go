@@ -22,6 +22,9 @@ type write struct {
 	data    []byte
 	to      sessions.Sink
 	token   uint64
+	// expects: it is refused unless the last message of its subject has the sequence expect, or there is none, for 0.
+	expects bool
+	expect  uint64
 	// message and id are what goes into the log, nil for writes to other streams.
 	message *sessions.Message
 	id      string
@@ -29,6 +32,26 @@ type write struct {
 
 // size is what a write counts for in the window.
 func (w *write) size() int { return len(w.subject) + len(w.data) + 128 }
+
+// expecting is the write that is refused unless the last message of its subject has a sequence.
+func (w write) expecting(sequence uint64) write {
+	w.expects, w.expect = true, sequence
+	return w
+}
+
+// fullHeader is the header with what the write expects. One that has no other is given that in own, which is the caller's to
+// use again.
+func (w *write) fullHeader(own nats.Header) nats.Header {
+	if !w.expects {
+		return w.header
+	}
+	h := w.header
+	if h == nil {
+		h = own
+	}
+	h[headerExpectedSubject] = []string{strconv.FormatUint(w.expect, 10)}
+	return h
+}
 
 // settled is the write with its result, which came now.
 func (w *write) settled(r sessions.Result, sent, now time.Time) settled {
@@ -94,6 +117,8 @@ type publisher struct {
 	failed     []settled // guarded by mu: failed before they were sent; reported by run
 	closed     bool      // guarded by mu
 	batching             // guarded by mu
+	// expectation is a header to be used again, of writes that have no other; guarded by mu.
+	expectation nats.Header
 }
 
 func newPublisher(nc *nats.Conn, c *Config, stats *Stats, stored func([]settled), batches bool) (*publisher, error) {
@@ -103,7 +128,7 @@ func newPublisher(nc *nats.Conn, c *Config, stats *Stats, stored func([]settled)
 		answers: make(chan *nats.Msg, 4*c.Window), // more cannot be under way: two to each of a refused batch, late ones beside a full window
 		status:  nc.StatusChanged(nats.RECONNECTING, nats.DISCONNECTED, nats.CLOSED),
 		wake:    make(chan struct{}, 1), stop: make(chan struct{}), stopped: make(chan struct{}),
-		slots: make([]slot, c.Window), free: make([]int, c.Window),
+		slots: make([]slot, c.Window), free: make([]int, c.Window), expectation: make(nats.Header, 1),
 	}
 	for i := range p.free {
 		p.free[i] = c.Window - 1 - i
@@ -167,10 +192,10 @@ func (p *publisher) send(w write) {
 		s.reply = p.reply(i, s.generation)
 	}
 	var err error
-	if w.header == nil {
+	if header := w.fullHeader(p.expectation); header == nil {
 		err = p.nc.PublishRequest(w.subject, s.reply, w.data)
 	} else {
-		err = p.nc.PublishMsg(&nats.Msg{Subject: w.subject, Reply: s.reply, Header: w.header, Data: w.data})
+		err = p.nc.PublishMsg(&nats.Msg{Subject: w.subject, Reply: s.reply, Header: header, Data: w.data})
 	}
 	if err != nil {
 		p.fail(w, clientErr(err))

@@ -47,8 +47,7 @@ func (s *RetainedStore) Put(e sessions.Entry, expect uint64, to sessions.Sink, t
 		w.header = s.header(e, key, w.header)
 	}
 	w.header[headerLogSequence] = []string{strconv.FormatUint(e.Sequence, 10)}
-	w.header[headerExpectedSubject] = []string{strconv.FormatUint(expect, 10)}
-	s.publisher.publish(w)
+	s.publisher.publish(w.expecting(expect))
 }
 
 // retainedSink notes what of the bucket this node wrote, and tells who asked for it.

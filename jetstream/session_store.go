@@ -94,27 +94,28 @@ func clientIDOf(h nats.Header) (string, bool) {
 // SaveRecord implements sessions.Store.
 func (s *Store) SaveRecord(clientID string, record []byte, expect uint64, to sessions.Sink, token uint64) {
 	s.save(write{
-		stream: bucketStream(s.config.Names.SessionBucket), subject: s.recordSubject(clientID),
-		header: documentHeader(clientID), data: record, to: to, token: token,
+		stream: s.records.stream, subject: s.recordSubject(clientID), header: documentHeader(clientID), data: record, to: to, token: token,
 	}, expect)
 }
 
 // SaveJournal implements sessions.Store.
 func (s *Store) SaveJournal(clientID string, journal []byte, expect uint64, to sessions.Sink, token uint64) {
 	s.save(write{
-		stream: s.config.Names.JournalStream, subject: s.journalSubject(clientID),
-		header: documentHeader(clientID), data: journal, to: to, token: token,
+		stream: s.journals.stream, subject: s.journalSubject(clientID), header: documentHeader(clientID), data: journal, to: to, token: token,
 	}, expect)
 }
 
-// documentHeader is the header of a record or a journal. It names the client if the subject does not, as that of a long
-// identifier.
+// documentHeader is the header of a record or a journal: nil, or the name of the client if the subject does not tell it, as that
+// of a long identifier.
 func documentHeader(clientID string) nats.Header {
-	h := make(nats.Header, 2)
-	if id, ok := decodeToken(nil, EncodeToken(clientID), escapedInKey); !ok || string(id) != clientID {
-		h[headerClientID] = []string{escapeValue(clientID)}
+	token := EncodeToken(clientID)
+	if token == clientID {
+		return nil
 	}
-	return h
+	if id, ok := decodeToken(nil, token, escapedInKey); ok && string(id) == clientID {
+		return nil
+	}
+	return nats.Header{headerClientID: {escapeValue(clientID)}}
 }
 
 // clientOf is the client whose document has a header, and a subject which ends in a token.
@@ -130,12 +131,11 @@ func clientOf(h nats.Header, token string) (string, bool) {
 func (s *Store) save(w write, expect uint64) {
 	switch {
 	case expect == 0:
-		s.saveOver(w, 0, func() { go s.saveOverMarker(w) })
+		s.saveOver(w, 0, func(w write) { go s.saveOverMarker(w) })
 	case expect&markerFlag != 0: // it may have ended
-		s.saveOver(w, expect&^markerFlag, func() { s.save(w, 0) })
+		s.saveOver(w, expect&^markerFlag, func(w write) { s.save(w, 0) })
 	default:
-		w.header[headerExpectedSubject] = []string{strconv.FormatUint(expect, 10)}
-		s.publisher.publish(w)
+		s.publisher.publish(w.expecting(expect))
 	}
 }
 
@@ -159,8 +159,7 @@ func (s *Store) saveOverMarker(w write) {
 		w.to.Stored(sessions.Result{Token: w.token, Err: err})
 		return
 	}
-	w.header[headerExpectedSubject] = []string{strconv.FormatUint(m.sequence, 10)}
-	s.publisher.publish(w)
+	s.publisher.publish(w.expecting(m.sequence))
 }
 
 // checkLeftover is nil when what is there may be replaced by a write that does not know of it.
@@ -177,13 +176,12 @@ func (s *Store) checkLeftover(ctx context.Context, w write, there storedMessage)
 	return err
 }
 
-// saveOver replaces the message with a sequence. If that is not there, conflict is called instead of the sink.
-func (s *Store) saveOver(w write, sequence uint64, conflict func()) {
-	w.header[headerExpectedSubject] = []string{strconv.FormatUint(sequence, 10)}
-	first := w
+// saveOver replaces the message with a sequence. If that is not there, conflict is called with the write, instead of the sink.
+func (s *Store) saveOver(w write, sequence uint64, conflict func(write)) {
+	first := w.expecting(sequence)
 	first.to = sinkFunc(func(r sessions.Result) {
 		if errors.Is(r.Err, sessions.ErrConflict) {
-			conflict()
+			conflict(w)
 			return
 		}
 		w.to.Stored(r)
@@ -209,7 +207,7 @@ func (s *Store) Delete(clientID string, expect uint64, to sessions.Sink, token u
 
 func (s *Store) deleteRecord(clientID string, expect, journal uint64, to sessions.Sink, token uint64) {
 	s.save(write{
-		stream: bucketStream(s.config.Names.SessionBucket), subject: s.recordSubject(clientID), header: s.tombstone(clientID),
+		stream: s.records.stream, subject: s.recordSubject(clientID), header: s.tombstone(clientID),
 		to: sinkFunc(func(record sessions.Result) {
 			result := sessions.Result{Token: token, Sequence: record.Sequence | markerFlag, JournalSequence: journal, Err: record.Err}
 			if record.Err != nil || journal == 0 || journal&markerFlag != 0 {
@@ -231,12 +229,15 @@ func (s *Store) deleteJournal(clientID string, expect uint64, result sessions.Re
 
 func (s *Store) saveJournalMarker(clientID string, expect uint64, to sessions.Sink) {
 	s.save(write{
-		stream: s.config.Names.JournalStream, subject: s.journalSubject(clientID), header: s.tombstone(clientID), to: to,
+		stream: s.journals.stream, subject: s.journalSubject(clientID), header: s.tombstone(clientID), to: to,
 	}, expect)
 }
 
 func (s *Store) tombstone(clientID string) nats.Header {
 	h := documentHeader(clientID)
+	if h == nil {
+		h = make(nats.Header, 2)
+	}
 	h[headerKVOperation] = []string{"PURGE"}
 	h[headerTTL] = []string{ttl(s.config.TombstoneTTL)}
 	return h

@@ -189,6 +189,13 @@ func EncodeToken(s string) string {
 }
 
 func encodeToken(s string) string {
+	plain := s != ""
+	for i := 0; plain && i < len(s); i++ {
+		plain = !escapedInKey(s[i])
+	}
+	if plain {
+		return s
+	}
 	var b strings.Builder
 	b.Grow(len(s))
 	appendToken(&b, s, escapedInKey)
