@@ -42,7 +42,7 @@ func listenAll(cfg Config) (l listeners, err error) {
 
 // listen opens a listener, or says in one line what is in the way.
 func listen(protocol, address, flag string) (net.Listener, error) {
-	l, err := net.Listen("tcp", address)
+	l, err := newListenConfig().Listen(context.Background(), "tcp", address)
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return nil, fmt.Errorf("%s address %s is in use by another process; stop it or choose another with %s", protocol, address, flag)
 	}
