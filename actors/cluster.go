@@ -394,6 +394,7 @@ func (c *cluster) isolate(silent time.Duration) {
 	switch was := c.isolated.Swap(isolated); {
 	case isolated && !was:
 		c.broker.log.Error("this node is cut off from storage, but others may not be; its persistent clients are disconnected", "silent_for", silent)
+		c.broker.resting.clear() // what rests may be another node's by now
 		c.broker.directory.isolate()
 	case was && !isolated:
 		c.broker.log.Info("storage answers this node again; clients are let in")

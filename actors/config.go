@@ -117,8 +117,8 @@ func (c *Config) Validate() error {
 	if c.ConnectRate < 0 {
 		return fmt.Errorf("connect rate %d is negative", c.ConnectRate)
 	}
-	if c.IsolationTimeout <= 0 || c.DeadAfter < 2*c.IsolationTimeout {
-		return fmt.Errorf("a node is taken for dead after %v, which is less than twice the isolation timeout %v", c.DeadAfter, c.IsolationTimeout)
+	if c.IsolationTimeout < 3*checkpointEvery || c.DeadAfter < 2*c.IsolationTimeout {
+		return fmt.Errorf("a node is taken for dead after %v, which is less than twice the isolation timeout %v, or that is less than three checkpoints", c.DeadAfter, c.IsolationTimeout)
 	}
 	if c.DrainTimeout <= 0 {
 		return fmt.Errorf("drain timeout %v is not positive", c.DrainTimeout)

@@ -45,6 +45,13 @@ func (r *resting) take(clientID string) *sessions.Resting {
 	return s
 }
 
+// clear forgets all: they are read from storage when their clients come back.
+func (r *resting) clear() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.recent, r.older = map[string]*sessions.Resting{}, nil
+}
+
 // queue is what is queued for a session that rests.
 func (r *resting) queue(clientID string, cfg *sessions.Config) (filters []string, after sessions.Position, ok bool) {
 	r.mu.Lock()

@@ -25,7 +25,8 @@ type sessionActor struct {
 	// session is nil until storage was read.
 	session  *sessions.Session
 	scanFrom uint64
-	stored   bool
+	// stored: storage holds the session. borrowed: it is another node's until a client is let in here.
+	stored, borrowed bool
 	// gone: the actor has let go of everything and only hands on what still comes, until the poison behind it.
 	gone, poisoned bool
 	// close: the connection ends behind packets. congested: it holds more than it should.
@@ -39,9 +40,8 @@ type sessionActor struct {
 	// handled counts attaches and wakes, for the directory.
 	handled uint64
 
-	// stamp is that of the last client that was let in. borrowed: the session is another node's until a client is let in here.
-	stamp    int64
-	borrowed bool
+	// stamp is that of the last client that was let in.
+	stamp int64
 	// entered is the CONNECT that is being answered, first that for which the session is read, nil when there is none.
 	entered *attach
 	// handover is nil unless other nodes have claims, again unless a CONNECT is to be taken again.
@@ -96,7 +96,7 @@ type sessionActor struct {
 	holds      []hold
 	journaling []journaling
 	unflushed  int
-	timers     [sessions.TimerReplay + 1]timerSlot
+	timers     timerSlots
 	alarm      *alarm
 
 	results resultQueue
@@ -114,11 +114,11 @@ type journaling struct {
 	live     bool
 }
 
-// timerSlot is one timer of the session. Firings of an older generation are ignored.
-type timerSlot struct {
+// timerSlots are the timers of the session. Firings of an older generation are ignored.
+type timerSlots struct {
 	// at is when, since the wheel's origin; 0 for never.
-	at         time.Duration
-	generation uint32
+	at          [sessions.TimerReplay + 1]time.Duration
+	generations [sessions.TimerReplay + 1]uint32
 }
 
 // alarm is what the timer wheel knows of a session actor. The actor takes itself out of it when it goes, so that timers

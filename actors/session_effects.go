@@ -265,33 +265,31 @@ const timerStep = time.Minute
 
 // setTimer arms a timer.
 func (a *sessionActor) setTimer(e sessions.SetTimer) {
-	slot := &a.timers[e.Timer]
-	slot.generation++
-	slot.at = 0
+	t := &a.timers
+	t.generations[e.Timer]++
+	t.at[e.Timer] = 0
 	if !e.At.IsZero() {
-		slot.at = max(e.At.Sub(a.broker.wheel.origin), 1)
+		t.at[e.Timer] = max(e.At.Sub(a.broker.wheel.origin), 1)
 	}
-	a.schedule(e.Timer, slot)
+	a.schedule(e.Timer)
 }
 
-func (a *sessionActor) schedule(kind sessions.Timer, slot *timerSlot) {
-	if slot.at == 0 {
+func (a *sessionActor) schedule(kind sessions.Timer) {
+	if a.timers.at[kind] == 0 {
 		return
 	}
-	at := a.broker.wheel.origin.Add(slot.at)
+	at := a.broker.wheel.origin.Add(a.timers.at[kind])
 	if step := time.Now().Add(timerStep); at.After(step) {
 		at = step
 	}
-	a.broker.wheel.Schedule(at, a.alarm, uint8(kind), slot.generation)
+	a.broker.wheel.Schedule(at, a.alarm, uint8(kind), a.timers.generations[kind])
 }
 
 func (a *sessionActor) onTimer(m *timer) {
-	slot := &a.timers[m.kind]
-	if slot.generation != m.generation || slot.at == 0 {
+	if at := a.timers.at[m.kind]; at == 0 || a.timers.generations[m.kind] != m.generation {
 		return
-	}
-	if time.Since(a.broker.wheel.origin) < slot.at {
-		a.schedule(m.kind, slot)
+	} else if time.Since(a.broker.wheel.origin) < at {
+		a.schedule(m.kind)
 		return
 	}
 	in := sessions.TimerFired{Timer: m.kind}

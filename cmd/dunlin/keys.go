@@ -298,14 +298,14 @@ var keys = []key{
 		name: "nodes.dead_after", preset: "30s",
 		meaning: "how long another node on the same NATS has given no sign of life when its wills and the expiry of its sessions become the business of the others; clients may move at any time; the same on all nodes, and at least twice `nodes.isolation_timeout`",
 		bind: func(c *Config) value {
-			return durationValue{to: &c.Nodes.DeadAfter, min: 2 * time.Second, max: time.Hour}
+			return durationValue{to: &c.Nodes.DeadAfter, min: 6 * time.Second, max: time.Hour}
 		},
 	},
 	{
 		name: "nodes.isolation_timeout", preset: "10s",
 		meaning: "how long NATS has not answered a node that has company when it disconnects its persistent clients, which others may have by then",
 		bind: func(c *Config) value {
-			return durationValue{to: &c.Nodes.IsolationTimeout, min: time.Second, max: time.Hour / 2}
+			return durationValue{to: &c.Nodes.IsolationTimeout, min: 3 * time.Second, max: time.Hour / 2}
 		},
 	},
 	{
