@@ -378,14 +378,14 @@ func (c *cluster) boots() map[string]bool {
 }
 
 // hasShare asks another boot whether a share has subscribers there.
-func (c *cluster) hasShare(ctx context.Context, boot, name string) (bool, error) {
+func (c *cluster) hasShare(ctx context.Context, boot, name string, removing bool) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, greetTimeout)
 	defer cancel()
-	return c.nodes.HasShare(ctx, boot, name)
+	return c.nodes.HasShare(ctx, boot, name, removing)
 }
 
 // HasShare implements sessions.Neighbour.
-func (c *cluster) HasShare(name string) bool { return c.broker.shares.has(name) }
+func (c *cluster) HasShare(name string, removing bool) bool { return c.broker.shares.has(name, removing) }
 
 // isolate takes note of how long ago storage has taken a checkpoint. A node that has company lets go of its persistent sessions when
 // that is too long: others take them over, and it would not hear of that.

@@ -73,7 +73,7 @@ func (s *share) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		var err error
 		if s.isOver() {
-			if !s.hasMoved() && !s.shares.elsewhere(ctx, s.name) {
+			if !s.hasMoved() && !s.shares.elsewhere(ctx, s.name, true) {
 				err = s.shares.call(ctx, func() error { return s.shares.queues.Remove(ctx, s.name) })
 			}
 			if err == nil && s.end() {
@@ -128,7 +128,7 @@ func (s *share) serve(ctx context.Context) error {
 	}
 	s.opened(queue)
 	defer s.closed(nil)
-	if !s.reclaimed && !s.shares.cluster.company() { // else what others hold is theirs
+	if !s.reclaimed && !s.shares.elsewhere(ctx, s.name, false) { // else what others hold is theirs
 		if err := s.reclaim(ctx, queue); err != nil {
 			return err
 		}

@@ -232,8 +232,9 @@ func (s *shares) forget(clientID string) {
 	delete(s.of, clientID)
 }
 
-// elsewhere reports whether other nodes may have subscribers of a share. Those that have none are not to open its queue for a while.
-func (s *shares) elsewhere(ctx context.Context, name string) bool {
+// elsewhere reports whether other nodes may have subscribers of a share. With removing those that have none are not to open its
+// queue for a while.
+func (s *shares) elsewhere(ctx context.Context, name string, removing bool) bool {
 	if s.cluster.alone() {
 		return false
 	}
@@ -241,7 +242,7 @@ func (s *shares) elsewhere(ctx context.Context, name string) bool {
 		if !alive { // its sessions are not settled yet
 			return true
 		}
-		if has, err := s.cluster.hasShare(ctx, boot, name); err != nil || has {
+		if has, err := s.cluster.hasShare(ctx, boot, name, removing); err != nil || has {
 			return true
 		}
 	}
@@ -255,12 +256,15 @@ const (
 	maxRemoving = 4096
 )
 
-// has reports whether a share has subscribers here. If not, another node may be about to remove its queue.
-func (s *shares) has(name string) bool {
+// has reports whether a share has subscribers here. If not, and with removing, another node may be about to remove its queue.
+func (s *shares) has(name string, removing bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if sh := s.open[name]; sh != nil && !sh.isOver() {
 		return true
+	}
+	if !removing {
+		return false
 	}
 	if len(s.removing) >= maxRemoving {
 		clear(s.removing)
@@ -294,7 +298,7 @@ func (s *shares) removeOrphans(ctx context.Context) error {
 		}
 	})
 	for _, name := range orphans {
-		if !s.elsewhere(ctx, name) {
+		if !s.elsewhere(ctx, name, true) {
 			err = errors.Join(err, s.queues.Remove(ctx, name))
 		}
 	}

@@ -36,6 +36,8 @@ type Config struct {
 	// MaxAge and MaxBytes bound the log; the oldest messages go first.
 	MaxAge   time.Duration
 	MaxBytes int64
+	// KeepMaxBytes: MaxBytes is for a log that is made; one that exists keeps its own.
+	KeepMaxBytes bool
 	// MaxDelayed and MaxDelayedBytes bound the delayed messages; 0 messages: there is no stream for them.
 	MaxDelayed      int
 	MaxDelayedBytes int64
@@ -44,6 +46,10 @@ type Config struct {
 	// Replicas is how many servers of a cluster keep each stream that is made; 0: three where the cluster has them, else one.
 	// Streams of ours that exist get as many, unless it is 0.
 	Replicas int
+	// AwaitServers: servers that a new stream needs are still to come, so that it is not made with fewer but ErrUnavailable.
+	AwaitServers bool
+	// AwaitMigration: the streams are to come with a Migration, so that they are not made.
+	AwaitMigration bool
 	// Domain is the JetStream domain whose streams are used, empty for that of the server.
 	Domain string
 	// Events says whether events are published.

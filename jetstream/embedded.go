@@ -23,7 +23,7 @@ const ListenOff = "off"
 type EmbeddedConfig struct {
 	// DataDir holds the streams; it belongs to one process at a time.
 	DataDir string
-	// ServerName is how the server calls itself.
+	// ServerName is how the server calls itself. In a cluster it is the only one of that name, and keeps it.
 	ServerName string
 	// Listen is the address for other NATS clients, host:port, or ListenOff.
 	Listen string
@@ -35,7 +35,9 @@ type EmbeddedConfig struct {
 	SyncInterval time.Duration
 	// StartTimeout bounds the recovery of the streams.
 	StartTimeout time.Duration
-	Logger       *slog.Logger
+	// Cluster says how the server is one of several.
+	Cluster ClusterConfig
+	Logger  *slog.Logger
 }
 
 // DefaultEmbeddedConfig is the configuration of a server that was told nothing but its directory.
@@ -64,13 +66,12 @@ func (c *EmbeddedConfig) Validate() error {
 	case c.Logger == nil:
 		return errors.New("logger is nil")
 	}
-	if c.Listen == ListenOff {
-		return nil
+	if c.Listen != ListenOff {
+		if _, _, err := splitAddress(c.Listen); err != nil {
+			return fmt.Errorf("NATS address %q is neither host:port nor %q", c.Listen, ListenOff)
+		}
 	}
-	if _, _, err := splitAddress(c.Listen); err != nil {
-		return fmt.Errorf("NATS address %q is neither host:port nor %q", c.Listen, ListenOff)
-	}
-	return nil
+	return c.Cluster.Validate()
 }
 
 func splitAddress(address string) (host string, port int, err error) {
@@ -89,6 +90,8 @@ type Embedded struct {
 	logger *slog.Logger
 	// account is that of all connections.
 	account *server.Account
+	// clustered: it is one of several servers.
+	clustered bool
 	// ours counts the connections that Connect has made.
 	ours atomic.Int64
 }
@@ -113,11 +116,22 @@ func StartEmbedded(c EmbeddedConfig) (*Embedded, error) {
 			return nil, err
 		}
 	}
+	if c.Cluster.Enabled() {
+		if err := c.Cluster.apply(options); err != nil {
+			return nil, err
+		}
+	}
 	lock, err := lockDir(c.DataDir)
 	if err != nil {
 		return nil, err
 	}
-	e, err := start(options, c, lock)
+	var e *Embedded
+	if err = checkMode(&c); err == nil && c.Cluster.Enabled() {
+		err = letSystemIn(options, c.DataDir)
+	}
+	if err == nil {
+		e, err = start(options, c, lock)
+	}
 	if err != nil {
 		_ = lock.Unlock() // ends with the process at the latest
 		return nil, err
@@ -172,6 +186,9 @@ func start(options *server.Options, c EmbeddedConfig, lock *flock.Flock) (*Embed
 	go func() {
 		defer close(started)
 		ns.Start() // returns when the streams are recovered, or when it cannot go on
+		if c.Cluster.Enabled() && options.DontListen {
+			listenForRoutes(ns)
+		}
 	}()
 	select {
 	case <-started:
@@ -187,7 +204,7 @@ func start(options *server.Options, c EmbeddedConfig, lock *flock.Flock) (*Embed
 		ns.Shutdown()
 		return nil, err
 	}
-	return &Embedded{server: ns, account: ns.GlobalAccount(), lock: lock, logger: c.Logger}, nil
+	return &Embedded{server: ns, account: ns.GlobalAccount(), clustered: c.Cluster.Enabled(), lock: lock, logger: c.Logger}, nil
 }
 
 // InProcessConn implements nats.InProcessConnProvider.

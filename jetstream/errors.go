@@ -33,6 +33,7 @@ const (
 	codeReplicasNotSupported      = 10074
 	codeStreamLimit               = 10027
 	codeSubjectOverlap            = 10065
+	codeStreamNameInUse           = 10058
 	codeStreamBytesLimit          = 10122
 	codeTooManyRequests           = 10167
 )

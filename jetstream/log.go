@@ -120,6 +120,9 @@ func (l *Log) info(ctx context.Context) (*natsjs.StreamInfo, error) {
 		return nil, clientErr(err)
 	}
 	info := stream.CachedInfo()
+	if created, err := time.Parse(time.RFC3339Nano, info.Config.Metadata[metadataCreated]); err == nil {
+		info.Created = created // when its messages began
+	}
 	if ahead, telling := l.clock.set(info.TimeStamp, asked, time.Now()); telling {
 		l.config.Logger.Warn("the NATS server's clock differs from ours: synchronize them, or messages expire too early or too late", "ahead_of_ours", ahead)
 	}

@@ -82,7 +82,8 @@ func (n *Nodes) Greet(ctx context.Context, boot string, h sessions.Hello) (answe
 // shareQuestion and shareAnswer are about the subscribers of a shared subscription.
 type (
 	shareQuestion struct {
-		Share string `json:"share"`
+		Share    string `json:"share"`
+		Removing bool   `json:"removing,omitempty"`
 	}
 	shareAnswer struct {
 		Has bool `json:"has"`
@@ -90,9 +91,9 @@ type (
 )
 
 // HasShare implements sessions.Nodes.
-func (n *Nodes) HasShare(ctx context.Context, boot, share string) (bool, error) {
+func (n *Nodes) HasShare(ctx context.Context, boot, share string, removing bool) (bool, error) {
 	var a shareAnswer
-	err := n.ask(ctx, nodeSubject(boot, askShare), shareQuestion{share}, &a)
+	err := n.ask(ctx, nodeSubject(boot, askShare), shareQuestion{share, removing}, &a)
 	return a.Has, err
 }
 
@@ -148,7 +149,7 @@ func (n *Nodes) Run(ctx context.Context, boot string, to sessions.Neighbour, rea
 			var q shareQuestion
 			err := json.Unmarshal(m.Data, &q)
 			if err == nil {
-				n.answer(m, shareAnswer{to.HasShare(q.Share)})
+				n.answer(m, shareAnswer{to.HasShare(q.Share, q.Removing)})
 			}
 			return err
 		},

@@ -187,7 +187,7 @@ func (u *Queue) Fetch(ctx context.Context, most int) ([]sessions.Entry, error) {
 	}
 }
 
-var errConsumerGone = errors.New("consumer is gone")
+var errConsumerGone = fmt.Errorf("%w: consumer is gone", sessions.ErrUnavailable)
 
 // pull asks for messages; wait is how long to wait for the first.
 func (u *Queue) pull(ctx context.Context, batch int, wait time.Duration) ([]sessions.Entry, error) {
@@ -236,7 +236,7 @@ func pullEnd(m *nats.Msg) error {
 	switch code := status(m); code {
 	case 404, 408:
 		return nil
-	case 503, 409: // nobody is there; or it was deleted under the request, or the server shuts down
+	case 503, 409: // nobody is there, or our server has not heard yet who is; or it was deleted under the request, or the server shuts down
 		return errConsumerGone
 	default:
 		return fmt.Errorf("%w: consumer answered %d %s", sessions.ErrUnavailable, code, m.Header.Get("Description"))

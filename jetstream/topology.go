@@ -150,15 +150,25 @@ func topology(c *Config) []natsjs.StreamConfig {
 
 func ensureStream(ctx context.Context, js natsjs.JetStream, c *Config, want natsjs.StreamConfig) error {
 	stream, err := js.Stream(ctx, want.Name)
+	isLog := want.Metadata[metadataKind] == kindLog
 	if errors.Is(err, natsjs.ErrStreamNotFound) {
+		if isLog && c.AwaitMigration {
+			return fmt.Errorf("%w: stream %s is to come from elsewhere: run 'dunlin migrate', or set cluster.await_migration to false", sessions.ErrUnavailable, want.Name)
+		}
 		return createStream(ctx, js, c, want)
 	}
 	if err != nil {
 		return fmt.Errorf("look up stream %s: %w", want.Name, clientErr(err))
 	}
 	have := stream.CachedInfo().Config
+	if isLog && have.Metadata[metadataMigration] != "" {
+		return fmt.Errorf("%w: streams are being taken over from elsewhere: wait for the end of 'dunlin migrate'; if it was killed, remove stream %s and those that came after it, and run it again", sessions.ErrUnavailable, want.Name)
+	}
 	if c.Replicas == 0 {
 		want.Replicas = have.Replicas
+	}
+	if isLog && c.KeepMaxBytes {
+		want.MaxBytes = have.MaxBytes
 	}
 	if err := cmp.Or(checkTopics(have, want), checkShape(have, want)); err != nil {
 		return err
@@ -192,6 +202,12 @@ func createStream(ctx context.Context, js natsjs.JetStream, c *Config, want nats
 		want.Replicas = replicasByDefault
 	}
 	_, err := js.CreateStream(ctx, want)
+	switch code := errorCode(err); {
+	case code == codeStreamNameInUse: // another node has just made it
+		return fmt.Errorf("%w: create stream %s: %w", sessions.ErrUnavailable, want.Name, err)
+	case code == codeNoSuitablePeers && c.AwaitServers:
+		return fmt.Errorf("%w: stream %s needs %d servers that are ready: start them, or set storage.replicas to fewer: %w", sessions.ErrUnavailable, want.Name, want.Replicas, err)
+	}
 	if code := errorCode(err); c.Replicas == 0 && (code == codeNoSuitablePeers || code == codeReplicasNotSupported) {
 		if code == codeNoSuitablePeers {
 			c.Logger.Warn("the NATS cluster has no three servers for it: the stream is kept on one", "stream", want.Name, "cause", err)

@@ -53,8 +53,9 @@ type Nodes interface {
 	Ask(ctx context.Context, boot string, c Claim) (Release, error)
 	// Greet makes a boot know this one, and returns what it says of itself; errors are those of Ask.
 	Greet(ctx context.Context, boot string, h Hello) (Hello, error)
-	// HasShare asks a boot whether a shared subscription has subscribers there. Errors are those of Ask.
-	HasShare(ctx context.Context, boot, share string) (bool, error)
+	// HasShare asks a boot whether a shared subscription has subscribers there. With removing its queue may be removed if not. Errors
+	// are those of Ask.
+	HasShare(ctx context.Context, boot, share string, removing bool) (bool, error)
 	// Drain asks a boot to send its clients to others, and to end. Errors are those of Ask.
 	Drain(ctx context.Context, boot string) error
 	// Run takes what other nodes say until ctx ends; then it returns nil. ready is called, once, when others reach this node.
@@ -69,9 +70,9 @@ type Neighbour interface {
 	Asked(c Claim, answer func(Release))
 	// Greeted: another node is there.
 	Greeted(h Hello) Hello
-	// HasShare reports whether a shared subscription, by its filter as subscribed, has subscribers at the node. If not, the one that
-	// asks may remove its queue.
-	HasShare(share string) bool
+	// HasShare reports whether a shared subscription, by its filter as subscribed, has subscribers at the node. If not, and with
+	// removing, the one that asks may remove its queue.
+	HasShare(share string, removing bool) bool
 	// DrainAsked: an operator wants the clients of the node to go to others, and the node to end.
 	DrainAsked()
 	// Rejoined: others may have said something that was not heard.

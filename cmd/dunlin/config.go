@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net"
 	"time"
+
+	"dunlin/jetstream"
 )
 
 // Never is the value of an expiry that does not come.
@@ -15,6 +17,7 @@ const Never = time.Duration(1<<63 - 1)
 type Config struct {
 	Listeners ListenersConfig
 	NATS      NATSConfig
+	Cluster   ClusterConfig
 	Storage   StorageConfig
 	Log       LogConfig
 	Auth      AuthConfig
@@ -50,13 +53,30 @@ type NATSConfig struct {
 	ConnectTimeout time.Duration
 }
 
+// ClusterConfig is about the NATS servers inside of several machines, which are one cluster.
+type ClusterConfig struct {
+	Listen         string // host:port, or "off": no cluster
+	Routes         string // addresses, separated by commas
+	Name           string
+	Advertise      string
+	User, Password string
+	TLSCA          string // path
+	TLSCert        string // path
+	TLSKey         string // path
+	Insecure       bool
+	StartTimeout   time.Duration
+	AwaitMigration bool
+}
+
 // StorageConfig bounds what is kept on disk.
 type StorageConfig struct {
 	DataDir    string
 	Durability string // process or fsync
 	MaxBytes   int64  // 0 means auto, until serve has looked at the disk
-	MaxAge     time.Duration
-	Replicas   int // 0 means auto
+	// KeepMaxBytes: MaxBytes is what this machine's disk has room for, which is no news to a log of several machines.
+	KeepMaxBytes bool
+	MaxAge       time.Duration
+	Replicas     int // 0 means auto
 }
 
 // LogConfig is about the log on stderr.
@@ -152,14 +172,17 @@ type DelayedConfig struct {
 // settle decides what follows from where NATS is: with servers outside there is no listener of ours, and only a data directory
 // that was asked for.
 func (c *Config) settle(set settings) error {
+	if err := c.settleCluster(set); err != nil {
+		return err
+	}
 	if c.NATS.URL == "" {
 		for _, name := range []string{"nats.creds", "nats.nkey", "nats.user", "nats.password", "nats.token", "nats.tls_ca", "nats.tls_cert", "nats.tls_key", "nats.js_domain"} {
 			if set.given(name) {
 				return fmt.Errorf("%s from %s: it is for NATS servers outside; add --nats with their URL", name, set[name].origin)
 			}
 		}
-		if c.Storage.Replicas > 1 {
-			return fmt.Errorf("storage.replicas %d: the NATS server inside is alone; use a cluster of NATS servers with --nats", c.Storage.Replicas)
+		if c.Storage.Replicas > 1 && c.Cluster.Listen == wordOff {
+			return fmt.Errorf("storage.replicas %d: the NATS server inside is alone; make it one of a cluster with --cluster-listen and --cluster-routes, or use a cluster of NATS servers with --nats", c.Storage.Replicas)
 		}
 		return nil
 	}
@@ -174,6 +197,36 @@ func (c *Config) settle(set settings) error {
 		return errors.New("nats.tls_cert and nats.tls_key go together: set both")
 	}
 	return nil
+}
+
+// settleCluster checks that what is said of a cluster goes together, and with the rest.
+func (c *Config) settleCluster(set settings) error {
+	listens, routes := c.Cluster.Listen != wordOff, c.Cluster.Routes != ""
+	switch {
+	case c.NATS.URL != "" && listens:
+		return fmt.Errorf("cluster.listen from %s beside --nats: the cluster is one of the NATS servers inside; leave one of them out", set["cluster.listen"].origin)
+	case c.NATS.URL != "" && routes:
+		return fmt.Errorf("cluster.routes from %s beside --nats: the cluster is one of the NATS servers inside; leave one of them out", set["cluster.routes"].origin)
+	case routes && !listens:
+		return fmt.Errorf("cluster.routes from %s without cluster.listen: the others have to reach this server, too; add --cluster-listen", set["cluster.routes"].origin)
+	case listens && !routes:
+		return errors.New("cluster.listen without cluster.routes: a cluster has three servers or more; name them with --cluster-routes n1:6222,n2:6222,n3:6222")
+	case !listens:
+		return nil
+	}
+	cluster := clusterConfig(*c)
+	switch err := cluster.Validate(); {
+	case errors.Is(err, jetstream.ErrOpenRoutes):
+		return fmt.Errorf("cluster.listen: %w; set cluster.password on all machines (DUNLIN_CLUSTER__PASSWORD), or cluster.tls_ca, cluster.tls_cert and cluster.tls_key, or cluster.insecure if nobody else can reach it", err)
+	case err != nil:
+		return fmt.Errorf("cluster: %w", err)
+	}
+	return nil
+}
+
+// alone reports whether nobody else can reach the NATS server: it is inside, with no listener and no cluster.
+func (c *Config) alone() bool {
+	return c.NATS.URL == "" && c.NATS.Listen == wordOff && c.Cluster.Listen == wordOff
 }
 
 // Validate checks what concerns more than one key. The bounds of single keys hold since they were set.

@@ -107,6 +107,70 @@ var keys = []key{
 		},
 	},
 	{
+		name: "cluster.listen", preset: "off", flag: "cluster-listen", operand: "HOST:PORT",
+		meaning: "where the NATS servers inside the other machines' Dunlins reach this one, [CLUSTER](CLUSTER.md); `off`: it is alone",
+		bind:    func(c *Config) value { return addressValue{to: &c.Cluster.Listen, mayBeOff: true} },
+	},
+	{
+		name: "cluster.routes", flag: "cluster-routes", operand: "ADDRESSES",
+		meaning: "`cluster.listen` of all machines as the others reach it, separated by commas; the own one may be among them",
+		bind: func(c *Config) value {
+			return textValue{to: &c.Cluster.Routes, what: "addresses such as n1:6222,n2:6222,n3:6222", hide: jetstream.RedactURLs}
+		},
+	},
+	{
+		name: "cluster.name", preset: "dunlin",
+		meaning: "name of the cluster, the same on all machines, and for ever",
+		bind:    func(c *Config) value { return textValue{to: &c.Cluster.Name, what: "a name"} },
+	},
+	{
+		name:    "cluster.advertise",
+		meaning: "host:port at which the others reach `cluster.listen`, if that is not the address of this machine",
+		bind:    func(c *Config) value { return textValue{to: &c.Cluster.Advertise, what: "host:port"} },
+	},
+	{
+		name: "cluster.user", preset: "dunlin",
+		meaning: "user name that the machines show to each other",
+		bind:    func(c *Config) value { return textValue{to: &c.Cluster.User, what: "a name"} },
+	},
+	{
+		name:    "cluster.password",
+		meaning: "password of that user, the same on all machines; better in the variable `DUNLIN_CLUSTER__PASSWORD`",
+		bind:    func(c *Config) value { return textValue{to: &c.Cluster.Password, what: "a password", hide: hidden} },
+	},
+	{
+		name:    "cluster.tls_ca",
+		meaning: "PEM file of the authorities that sign the machines' certificates: routes are encrypted, and whose certificate they have not signed is not let in",
+		bind:    func(c *Config) value { return pathValue{to: &c.Cluster.TLSCA, mayBeEmpty: true} },
+	},
+	{
+		name:    "cluster.tls_cert",
+		meaning: "PEM file of the certificate of this machine, for both ends of a connection",
+		bind:    func(c *Config) value { return pathValue{to: &c.Cluster.TLSCert, mayBeEmpty: true} },
+	},
+	{
+		name:    "cluster.tls_key",
+		meaning: "PEM file of its key",
+		bind:    func(c *Config) value { return pathValue{to: &c.Cluster.TLSKey, mayBeEmpty: true} },
+	},
+	{
+		name: "cluster.insecure", preset: "false",
+		meaning: "listen for other machines with neither a password nor TLS: whoever reaches the address can read and write everything",
+		bind:    func(c *Config) value { return boolValue{to: &c.Cluster.Insecure} },
+	},
+	{
+		name: "cluster.start_timeout", preset: "5m",
+		meaning: "how long a start waits for the other machines: for all in a new cluster, else until two of three are there",
+		bind: func(c *Config) value {
+			return durationValue{to: &c.Cluster.StartTimeout, min: time.Second, max: 24 * time.Hour}
+		},
+	},
+	{
+		name: "cluster.await_migration", preset: "false",
+		meaning: "do not make streams, but wait, for as long as it takes, until `dunlin migrate` has brought them; to be left out afterwards",
+		bind:    func(c *Config) value { return boolValue{to: &c.Cluster.AwaitMigration} },
+	},
+	{
 		name: "storage.data_dir", preset: "./dunlin-data", flag: "data-dir", operand: "DIR",
 		meaning: "directory of everything that lasts; made when missing; beside `nats.url` not used unless it is set, and then it holds the name of this node",
 		bind:    func(c *Config) value { return pathValue{to: &c.Storage.DataDir} },

@@ -230,6 +230,37 @@ func assertSays(t *testing.T, err error, parts ...string) {
 	}
 }
 
+func TestClusterSettingsThatDoNotGoTogether(t *testing.T) {
+	listen := func(address string) override { return override{"cluster.listen", address, "flag --cluster-listen"} }
+	routes := override{"cluster.routes", "n1:6222,nats-route://n2:6222,n3:6222", "flag --cluster-routes"}
+	for _, c := range []struct {
+		name string
+		set  []override
+		says []string // nothing: it is valid
+	}{
+		{"routes without listener", []override{routes}, []string{"cluster.routes", "flag --cluster-routes", "--cluster-listen"}},
+		{"listener without routes", []override{listen("127.0.0.1:6222")}, []string{"cluster.listen", "--cluster-routes"}},
+		{"beside servers outside", []override{listen("127.0.0.1:6222"), routes, {"nats.url", "nats://x", "flag --nats"}}, []string{"cluster.listen", "--nats", "leave one"}},
+		{"open to all", []override{listen("0.0.0.0:6222"), routes}, []string{"0.0.0.0:6222", "cluster.password", "cluster.tls_ca", "cluster.insecure"}},
+		{"no address", []override{listen("127.0.0.1:6222"), {"cluster.routes", "n1:6222,n2", "flag --cluster-routes"}}, []string{"n2", "host:port"}},
+		{"half of TLS", []override{listen("0.0.0.0:6222"), routes, {"cluster.tls_ca", "/ca", "test"}}, []string{"certificate", "key"}},
+		{"name", []override{listen("127.0.0.1:6222"), routes, {"cluster.name", "a b", "test"}}, []string{"cluster", "a b"}},
+		{"on this machine", []override{listen("127.0.0.1:6222"), routes}, nil},
+		{"with a password", []override{listen("0.0.0.0:6222"), routes, {"cluster.password", "quill", "test"}}, nil},
+		{"with TLS", []override{listen("0.0.0.0:6222"), routes, {"cluster.tls_ca", "/ca", "test"}, {"cluster.tls_cert", "/c", "test"}, {"cluster.tls_key", "/k", "test"}}, nil},
+		{"open on purpose", []override{listen("0.0.0.0:6222"), routes, {"cluster.insecure", "true", "test"}}, nil},
+		{"replicas", []override{listen("127.0.0.1:6222"), routes, {"storage.replicas", "3", "test"}}, nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			_, _, err := loadConfig(options{overrides: c.set})
+			if c.says == nil && err == nil {
+				return
+			}
+			assertSays(t, err, c.says...)
+		})
+	}
+}
+
 func TestNATSOutsideAndInsideDoNotMix(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -238,7 +269,7 @@ func TestNATSOutsideAndInsideDoNotMix(t *testing.T) {
 	}{
 		{"login without servers", []override{{"nats.creds", "/x", "flag --creds"}}, []string{"nats.creds", "flag --creds", "--nats"}},
 		{"listener beside servers", []override{{"nats.url", "nats://x", "flag --nats"}, {"nats.listen", "127.0.0.1:4222", "flag --nats-listen"}}, []string{"nats.listen", "flag --nats-listen", "leave one"}},
-		{"replicas inside", []override{{"storage.replicas", "3", "flag --set"}}, []string{"storage.replicas", "--nats"}},
+		{"replicas inside", []override{{"storage.replicas", "3", "flag --set"}}, []string{"storage.replicas", "--cluster-listen", "--nats"}},
 		{"certificate without key", []override{{"nats.url", "tls://x", "flag --nats"}, {"nats.tls_cert", "/x", "flag --set"}}, []string{"nats.tls_key"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -69,6 +69,7 @@ func serve(ctx context.Context, c Config, start starter, stdout, stderr io.Write
 	}
 	if c.Storage.MaxBytes == 0 && c.NATS.URL == "" {
 		c.Storage.MaxBytes = defaultMaxBytes(c.Storage.DataDir)
+		c.Storage.KeepMaxBytes = c.Cluster.Listen != wordOff
 	}
 	log := newLogger(c.Log, stderr)
 	tuneCollector()

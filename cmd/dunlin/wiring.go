@@ -43,9 +43,12 @@ func startBroker(ctx context.Context, c Config, log *slog.Logger) (broker, error
 func (n *node) start(ctx context.Context, c Config, log *slog.Logger) error {
 	patience := patience{log: log}
 	connect := n.connectInside
-	if c.NATS.URL != "" {
+	switch {
+	case c.NATS.URL != "":
 		connect = connectOutside
 		patience.until = time.Now().Add(c.NATS.ConnectTimeout)
+	case c.Cluster.Listen != wordOff:
+		patience.until = time.Now().Add(c.Cluster.StartTimeout)
 	}
 	var connection *jetstream.Conn
 	err := patience.try(ctx, func() (err error) {
@@ -58,8 +61,13 @@ func (n *node) start(ctx context.Context, c Config, log *slog.Logger) error {
 	n.onStop(func(context.Context) error { connection.Close(); return nil })
 	if c.NATS.URL != "" {
 		n.at.NATS = connection.ConnectedAddr()
+	} else if err := patience.try(ctx, n.embedded.AwaitLeader); err != nil {
+		return err
 	}
 
+	if c.Cluster.AwaitMigration {
+		patience.until = time.Now().AddDate(1, 0, 0) // somebody has to do it
+	}
 	var storage *jetstream.Storage
 	err = patience.try(ctx, func() (err error) {
 		storage, err = jetstream.Open(ctx, connection, storageConfig(c, log))
@@ -77,7 +85,7 @@ func (n *node) start(ctx context.Context, c Config, log *slog.Logger) error {
 	if parts.Live, err = n.openLive(c, storage, log); err != nil {
 		return err
 	}
-	if n.embedded == nil || c.NATS.Listen != wordOff {
+	if !c.alone() {
 		parts.Nodes = storage.Nodes()
 	}
 	if c.Events.Enabled {
@@ -107,7 +115,14 @@ func (n *node) start(ctx context.Context, c Config, log *slog.Logger) error {
 
 // connectInside starts the NATS server in this process and connects to it.
 func (n *node) connectInside(_ context.Context, c *Config, log *slog.Logger) (*jetstream.Conn, error) {
-	embedded, err := jetstream.StartEmbedded(embeddedConfig(*c, log))
+	config := embeddedConfig(*c, log)
+	if config.Cluster.Enabled() {
+		var err error
+		if config.ServerName, err = nodeName(c.Storage.DataDir); err != nil {
+			return nil, err
+		}
+	}
+	embedded, err := jetstream.StartEmbedded(config)
 	if err != nil {
 		return nil, err
 	}
@@ -118,17 +133,20 @@ func (n *node) connectInside(_ context.Context, c *Config, log *slog.Logger) (*j
 	return embedded.Connect()
 }
 
-// openLive opens the live plane, nil when nobody else can be on it.
+// openLive opens the live plane, nil when nobody else can be on it. To a server that is one of a cluster much comes for other
+// nodes only, as to one outside.
 func (n *node) openLive(c Config, storage *jetstream.Storage, log *slog.Logger) (sessions.Live, error) {
 	connect := func() (*jetstream.Conn, error) { return jetstream.ConnectExternal(externalConfig(c, log)) }
+	alone := n.embedded
 	switch {
-	case n.embedded == nil:
-	case c.NATS.Listen == wordOff:
+	case c.alone():
 		return nil, nil //nolint:nilnil // a node that is alone has none
-	default:
+	case c.Cluster.Listen != wordOff:
+		connect, alone = n.embedded.Connect, nil
+	case n.embedded != nil:
 		connect = n.embedded.Connect
 	}
-	live, err := jetstream.OpenLive(connect, n.embedded, storageConfig(c, log), storage.Stats())
+	live, err := jetstream.OpenLive(connect, alone, storageConfig(c, log), storage.Stats())
 	if err != nil {
 		return nil, fmt.Errorf("live plane: %w", err)
 	}
@@ -170,8 +188,12 @@ type patience struct {
 	log   *slog.Logger
 }
 
-// betweenTries is the time from one attempt to the next.
-const betweenTries = 500 * time.Millisecond
+const (
+	// betweenTries is the time from one attempt to the next.
+	betweenTries = 500 * time.Millisecond
+	// triesPerWord is how many of them fail for each word about it.
+	triesPerWord = 10
+)
 
 // try repeats what fails with ErrUnavailable.
 func (p patience) try(ctx context.Context, attempt func() error) error {
@@ -180,7 +202,7 @@ func (p patience) try(ctx context.Context, attempt func() error) error {
 		if !errors.Is(err, sessions.ErrUnavailable) || ctx.Err() != nil || time.Now().After(p.until) {
 			return err
 		}
-		if n&(n-1) == 0 { // 1, 2, 4, 8 …
+		if n%triesPerWord == 1 {
 			p.log.Warn("NATS is not ready yet", "cause", err, "waiting", time.Until(p.until).Round(time.Second))
 		}
 		select {
@@ -247,8 +269,21 @@ func embeddedConfig(c Config, log *slog.Logger) jetstream.EmbeddedConfig {
 	e.Listen = c.NATS.Listen
 	e.Durability = jetstream.Durability(c.Storage.Durability)
 	e.MaxPayload = max(e.MaxPayload, int32(c.Limits.MaxPacket)+payloadHeadroom)
+	e.Cluster = clusterConfig(c)
 	e.Logger = log
 	return e
+}
+
+func clusterConfig(c Config) jetstream.ClusterConfig {
+	if c.Cluster.Listen == wordOff {
+		return jetstream.ClusterConfig{}
+	}
+	routes := strings.FieldsFunc(c.Cluster.Routes, func(r rune) bool { return r == ',' || r == ' ' })
+	return jetstream.ClusterConfig{
+		Listen: c.Cluster.Listen, Routes: routes, Name: c.Cluster.Name, Advertise: c.Cluster.Advertise,
+		User: c.Cluster.User, Password: c.Cluster.Password,
+		TLSCA: c.Cluster.TLSCA, TLSCert: c.Cluster.TLSCert, TLSKey: c.Cluster.TLSKey, Insecure: c.Cluster.Insecure,
+	}
 }
 
 func externalConfig(c Config, log *slog.Logger) jetstream.ExternalConfig {
@@ -264,9 +299,12 @@ func storageConfig(c Config, log *slog.Logger) jetstream.Config {
 	s := jetstream.DefaultConfig()
 	s.Names, s.Mapping = streamNames(c), jetstream.Mapping(c.Topics.Mapping)
 	s.Durability = jetstream.Durability(c.Storage.Durability)
-	s.MaxAge, s.MaxBytes = c.Storage.MaxAge, c.Storage.MaxBytes
+	s.MaxAge, s.MaxBytes, s.KeepMaxBytes = c.Storage.MaxAge, c.Storage.MaxBytes, c.Storage.KeepMaxBytes
 	s.Replicas, s.Domain = c.Storage.Replicas, c.NATS.JSDomain
-	if c.NATS.URL == "" {
+	switch {
+	case c.Cluster.Listen != wordOff:
+		s.AwaitServers, s.AwaitMigration = true, c.Cluster.AwaitMigration
+	case c.NATS.URL == "":
 		s.Replicas = 1
 	}
 	s.Events = c.Events.Enabled

@@ -89,12 +89,12 @@ func (n *Neighbours) Greet(_ context.Context, boot string, h sessions.Hello) (se
 }
 
 // HasShare implements sessions.Nodes.
-func (n *Neighbours) HasShare(_ context.Context, boot, share string) (bool, error) {
+func (n *Neighbours) HasShare(_ context.Context, boot, share string, removing bool) (bool, error) {
 	node, err := n.find(boot)
 	if err != nil {
 		return false, err
 	}
-	return node.HasShare(share), nil
+	return node.HasShare(share, removing), nil
 }
 
 // Drain implements sessions.Nodes.

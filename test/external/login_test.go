@@ -1,19 +1,10 @@
 package external
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"fmt"
-	"math/big"
-	"net"
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nkeys"
@@ -82,33 +73,9 @@ func TestLoginWithCredentials(t *testing.T) {
 	serves(t, harness.Start(t, harness.WithExternalNATS(s.URL(), "--creds", write(t, filepath.Join(t.TempDir(), "user.creds"), creds))))
 }
 
-// certificates writes a CA and, signed by it, a certificate with its key that servers and clients can use.
-func certificates(t *testing.T) (ca, certificate, key string) {
-	t.Helper()
-	dir := t.TempDir()
-	caKey := must[*ecdsa.PrivateKey](t)(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
-	caTemplate := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test CA"}, IsCA: true, BasicConstraintsValid: true,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageCertSign,
-	}
-	caDER := must[[]byte](t)(x509.CreateCertificate(rand.Reader, caTemplate, caTemplate, &caKey.PublicKey, caKey))
-	leafKey := must[*ecdsa.PrivateKey](t)(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
-	leaf := &x509.Certificate{
-		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "test"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageDigitalSignature,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}
-	leafDER := must[[]byte](t)(x509.CreateCertificate(rand.Reader, leaf, caTemplate, &leafKey.PublicKey, caKey))
-	keyDER := must[[]byte](t)(x509.MarshalECPrivateKey(leafKey))
-	block := func(name, kind string, der []byte) string {
-		return write(t, filepath.Join(dir, name), pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))
-	}
-	return block("ca.pem", "CERTIFICATE", caDER), block("cert.pem", "CERTIFICATE", leafDER), block("key.pem", "EC PRIVATE KEY", keyDER)
-}
-
 func TestLoginWithCertificates(t *testing.T) {
 	t.Parallel()
-	ca, certificate, key := certificates(t)
+	ca, certificate, key := harness.Certificates(t)
 	s := harness.StartNATSServer(t,
 		fmt.Sprintf("tls { cert_file: %q, key_file: %q, ca_file: %q, verify_and_map: true }", certificate, key, ca),
 		`authorization { users: [ { user: "CN=test" } ] }`)

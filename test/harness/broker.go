@@ -80,6 +80,15 @@ func WithoutDataDir() Option { return func(s *settings) { s.noDataDir = true } }
 // with SIGTERM, which must succeed.
 func Start(t testing.TB, options ...Option) *Broker {
 	t.Helper()
+	b := newBroker(t, options)
+	b.Up()
+	t.Cleanup(b.cleanup)
+	return b
+}
+
+// newBroker is a broker that is not started.
+func newBroker(t testing.TB, options []Option) *Broker {
+	t.Helper()
 	var s settings
 	for _, o := range options {
 		o(&s)
@@ -91,6 +100,7 @@ func Start(t testing.TB, options ...Option) *Broker {
 	}
 	if s.nats {
 		natsListen = FreeAddress(t)
+		b.NATS = natsListen
 	}
 	b.args = []string{"serve", "--mqtt-listen", b.MQTT, "--ws-listen", webSocketListen}
 	if s.external != nil {
@@ -104,19 +114,26 @@ func Start(t testing.TB, options ...Option) *Broker {
 	for _, kv := range s.set {
 		b.args = append(b.args, "--set", kv)
 	}
-	b.Up()
-	t.Cleanup(b.cleanup)
 	return b
 }
 
 // Up starts the process and waits for its ready line.
 func (b *Broker) Up() {
 	b.t.Helper()
+	b.Begin()()
+}
+
+// Begin starts the process; what it returns waits for its ready line.
+func (b *Broker) Begin() (ready func()) {
+	b.t.Helper()
 	var firstLine <-chan string
 	b.process, firstLine = b.startProcess()
-	if err := b.becomeReady(firstLine); err != nil {
-		b.Kill()
-		b.t.Fatalf("%v\nlog of the broker:\n%s", err, b.log.tail(40))
+	return func() {
+		b.t.Helper()
+		if err := b.becomeReady(firstLine); err != nil {
+			b.Kill()
+			b.t.Fatalf("%v\nlog of the broker:\n%s", err, b.log.tail(40))
+		}
 	}
 }
 
