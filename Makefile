@@ -55,10 +55,21 @@ bench: build ## load dunlin and the peers that are there (SCENARIOS, ROUNDS=3, D
 bench-docs: ## write the summary of the last "make bench" into docs/PERFORMANCE.md
 	go run ./test/bench summary -into docs/PERFORMANCE.md $(RESULTS)
 
-.PHONY: bench-peers
-bench-peers: ## install the peers of "make bench": nats-server to bin/; mosquitto is for the distribution to install
+.PHONY: nats-server
+nats-server:
 	go build -modfile=tools/go.mod -o bin/nats-server github.com/nats-io/nats-server/v2
+
+.PHONY: bench-peers
+bench-peers: nats-server ## install the peers of "make bench": nats-server to bin/; mosquitto is for the distribution to install
 	@PATH="$(BENCHPATH)" command -v mosquitto || echo "mosquitto is missing; on Debian: apt-get install mosquitto"
+
+.PHONY: cluster-up
+cluster-up: build nats-server ## three NATS servers and three brokers on loopback; data and logs in CLUSTER_DATA, ports from CLUSTER_PORT on
+	scripts/cluster.sh up
+
+.PHONY: cluster-down
+cluster-down: ## end exactly these processes; the data stays
+	scripts/cluster.sh down
 
 .PHONY: kill9
 kill9: ## kill -9 of the broker under load, ROUNDS times (50) in each durability, or in DURABILITY=fsync alone
@@ -89,9 +100,15 @@ fmt: ## format the source
 	$(TOOL) golangci-lint fmt
 
 .PHONY: lint
-lint: ## go vet, formatting, and the rules of .golangci.yml
+lint: deploy-check ## go vet, formatting, the rules of .golangci.yml, and deploy-check
 	go vet ./...
 	$(TOOL) golangci-lint run
+
+# A module of its own. What it reads lies outside of that, which the test cache does not look at.
+.PHONY: deploy-check
+deploy-check: ## Dockerfile, docker-compose.yml and what these use, without Docker
+	cd deploy/check && go tool -modfile=../../tools/go.mod golangci-lint run --config ../../.golangci.yml
+	cd deploy/check && go test -count=1 ./...
 
 .PHONY: docs
 docs: ## update what the documentation says about configuration keys, flags and clients, and what its commands print

@@ -42,7 +42,10 @@ func newRootCommand() *cobra.Command {
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return fmt.Errorf("%w; see '%s --help'", err, cmd.CommandPath())
 	})
-	root.AddCommand(newServeCommand(), newDoctorCommand(), newNodeCommand(), newClusterCommand(), newMigrateCommand(), newConfigCommand(), newVersionCommand())
+	root.AddCommand(
+		newServeCommand(), newHealthCommand(), newDoctorCommand(), newNodeCommand(), newClusterCommand(), newMigrateCommand(), newConfigCommand(),
+		newVersionCommand(),
+	)
 	return root
 }
 

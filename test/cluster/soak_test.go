@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -91,6 +92,7 @@ func (s *soak) kill() string {
 
 func (s *soak) stop() string {
 	b := s.broker()
+	s.awaitLeaders() // a broker whose writes are not answered does not end well
 	b.Stop()
 	s.upTo(2 * deadAfter)
 	b.Up()
@@ -142,9 +144,26 @@ func (s *soak) stopServer() string {
 	return "NATS SIGTERM"
 }
 
+// leading are the streams without whose leaders nothing goes on.
+var leading = []string{"MQTT", "MQTT_JOURNAL", "KV_mqtt_sessions"}
+
+// awaitLeaders waits until the streams have leaders.
+func (s *soak) awaitLeaders() {
+	nats := harness.NewNATSCommand(s.t, s.server().Address)
+	for _, stream := range leading {
+		harness.Eventually(s.t, harness.Patience, "leader of "+stream, func() error {
+			out, err := nats.Try("stream", "info", stream, "--json")
+			if err == nil && !strings.Contains(out, `"leader":`) {
+				err = errors.New("none")
+			}
+			return err
+		})
+	}
+}
+
 func (s *soak) moveLeaders() string {
 	nats := harness.NewNATSCommand(s.t, s.server().Address)
-	for _, stream := range []string{"MQTT", "MQTT_JOURNAL", "KV_mqtt_sessions"} {
+	for _, stream := range leading {
 		if out, err := nats.Try("stream", "cluster", "step-down", stream); err != nil {
 			s.t.Logf("%s keeps its leader: %v %s", stream, err, out)
 		}

@@ -35,6 +35,7 @@ type Broker struct {
 	dir     string // the working directory of the process
 	args    []string
 	process *process // nil while the broker is down
+	drain   time.Duration
 	paused  bool
 	log     *logLines // of all its processes
 }
@@ -44,6 +45,16 @@ type process struct {
 	cmd    *exec.Cmd
 	exited chan struct{} // closed after err is set
 	err    error
+	// drain is what it may take to end in addition to StopLimit.
+	drain time.Duration
+}
+
+// DrainWithin is how long the broker takes, when it ends, to send its clients to others.
+func DrainWithin(d time.Duration) Option {
+	return func(s *settings) {
+		s.drain = d
+		s.set = append(s.set, fmt.Sprint("nodes.drain_timeout=", d))
+	}
 }
 
 // Option changes how Start starts a broker.
@@ -53,6 +64,7 @@ type settings struct {
 	nats      bool
 	webSocket bool
 	noDataDir bool
+	drain     time.Duration
 	external  []string
 	set       []string
 }
@@ -93,7 +105,7 @@ func newBroker(t testing.TB, options []Option) *Broker {
 	for _, o := range options {
 		o(&s)
 	}
-	b := &Broker{t: t, dir: t.TempDir(), log: &logLines{}, MQTT: FreeAddress(t)}
+	b := &Broker{t: t, dir: t.TempDir(), log: &logLines{}, MQTT: FreeAddress(t), drain: s.drain}
 	webSocketListen, natsListen := "off", "off"
 	if s.webSocket {
 		webSocketListen = FreeAddress(t)
@@ -128,6 +140,7 @@ func (b *Broker) Begin() (ready func()) {
 	b.t.Helper()
 	var firstLine <-chan string
 	b.process, firstLine = b.startProcess()
+	b.process.drain = b.drain
 	return func() {
 		b.t.Helper()
 		if err := b.becomeReady(firstLine); err != nil {
@@ -229,7 +242,7 @@ func (b *Broker) Stop() time.Duration {
 }
 
 func (p *process) stop() (time.Duration, error) {
-	limit := StopLimit
+	limit := StopLimit + p.drain
 	if raceEnabled {
 		limit *= 4
 	}

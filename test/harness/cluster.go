@@ -4,6 +4,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // Cluster is brokers that are one to their clients: each a process with a name of its own, all on the same three NATS servers.
@@ -25,7 +26,7 @@ func StartCluster(t testing.TB, n int, options ...Option) *Cluster {
 	for range n {
 		link, addresses := startLink(t, targets)
 		c.Links = append(c.Links, link)
-		c.Brokers = append(c.Brokers, Start(t, append(options, WithExternalNATS("nats://"+strings.Join(addresses, ",nats://")))...))
+		c.Brokers = append(c.Brokers, Start(t, append(options, DrainWithin(3*time.Second), WithExternalNATS("nats://"+strings.Join(addresses, ",nats://")))...))
 	}
 	return c
 }
