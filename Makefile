@@ -83,6 +83,11 @@ nats-soak: ## restart the servers of a NATS cluster under load, for LENGTH (10m)
 cluster-soak: ## three nodes on three NATS servers, all of which fail in turn, for CLUSTER_SOAK_DURATION (30m), again with SEED: nothing acknowledged is lost
 	DUNLIN_CLUSTER_SOAK=$(or $(CLUSTER_SOAK_DURATION),30m) DUNLIN_CLUSTER_SEED=$(SEED) go test -count=1 -timeout 0 -v -run TestClusterSoak ./test/cluster
 
+.PHONY: scale-nodes
+scale-nodes: build nats-server ## what a message costs on each process when one, two and three of three nodes have clients (SCENARIO, DURATION)
+	go build -trimpath -o bin/bench ./test/bench
+	scripts/scale-nodes.sh bin/bench
+
 .PHONY: flood
 flood: ## 10,000 idle clients, 1,000 that read nothing, and publishers as fast as they can: others go on
 	DUNLIN_FLOOD=full go test -count=1 -timeout 10m -v -run TestNothingAClientSendsStopsOthers ./test/wire
