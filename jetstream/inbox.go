@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"sync"
 	"time"
 
@@ -15,11 +16,20 @@ import (
 // maxAnswers is how many messages one request may be answered with; an inbox holds them all, so that none is dropped.
 const maxAnswers = 512
 
-// inbox is a reply subject with its subscription, used by one request at a time.
+// inbox is reply subjects with a subscription, used by one request at a time.
 type inbox struct {
-	subject string
-	answers chan *nats.Msg
-	sub     *nats.Subscription
+	// base begins the reply subjects; subject is that of the present request, the number of which is requests.
+	base     string
+	subject  string
+	requests uint64
+	answers  chan *nats.Msg
+	sub      *nats.Subscription
+}
+
+// next makes the reply subject that of another request.
+func (in *inbox) next() {
+	in.requests++
+	in.subject = in.base + strconv.FormatUint(in.requests, 36)
 }
 
 // inboxes keeps inboxes for reuse: to subscribe costs more than to ask. Safe for concurrent use.
@@ -27,6 +37,10 @@ type inboxes struct {
 	nc *nats.Conn
 	// timeout is how long the next answer to a request may take.
 	timeout time.Duration
+	// clustered: several servers may answer one request, as all do that know of no leader. What comes late must not be taken for
+	// the answer to the next one, so each has a reply subject of its own. Else it is the same for all on an inbox: the server finds
+	// subjects faster that it knows.
+	clustered bool
 
 	status  chan nats.Status
 	stopped chan struct{}
@@ -38,7 +52,7 @@ type inboxes struct {
 
 func newInboxes(nc *nats.Conn, timeout time.Duration) *inboxes {
 	s := &inboxes{
-		nc: nc, timeout: timeout, status: nc.StatusChanged(nats.RECONNECTING, nats.DISCONNECTED, nats.CLOSED),
+		nc: nc, timeout: timeout, clustered: nc.ConnectedClusterName() != "", status: nc.StatusChanged(nats.RECONNECTING, nats.DISCONNECTED, nats.CLOSED),
 		stopped: make(chan struct{}), lost: make(chan struct{}),
 	}
 	go s.watch()
@@ -67,9 +81,10 @@ const maxIdleInboxes = 256
 
 // open makes an inbox that is not kept for others, for up to so many answers at once.
 func (s *inboxes) open(answers int) (*inbox, error) {
-	in := &inbox{subject: s.nc.NewInbox(), answers: make(chan *nats.Msg, answers+8)}
+	in := &inbox{base: s.nc.NewInbox() + ".", answers: make(chan *nats.Msg, answers+8)}
+	in.next()
 	var err error
-	if in.sub, err = s.nc.ChanSubscribe(in.subject, in.answers); err != nil {
+	if in.sub, err = s.nc.ChanSubscribe(in.base+"*", in.answers); err != nil {
 		return nil, clientErr(err)
 	}
 	return in, nil
@@ -90,6 +105,15 @@ func (s *inboxes) take() (*inbox, error) {
 	}
 	s.mu.Unlock()
 	return s.open(maxAnswers)
+}
+
+// takeForConsumer is take for messages of a consumer, which come with the subject that they were published on: where others may
+// answer late, they cannot be told apart, so that it has to be a new one.
+func (s *inboxes) takeForConsumer() (*inbox, error) {
+	if s.clustered {
+		return s.open(maxAnswers)
+	}
+	return s.take()
 }
 
 // give takes an inbox back. settled: the request on it was answered to its end, so that nothing more can arrive. An
@@ -124,19 +148,29 @@ func (s *inboxes) request(ctx context.Context, subject string, data []byte, visi
 	if err != nil {
 		return err
 	}
-	err = s.exchange(ctx, in, s.timeout, subject, data, visit)
+	err = s.ask(ctx, in, subject, data, visit)
 	s.give(in, err == nil)
 	return err
 }
 
-// collect is request with a timeout of its own. What was under way when it failed reaches visit all the same.
+// ask is one of several requests on an inbox, whose answers come on its subject. Those of consumers do not.
+func (s *inboxes) ask(ctx context.Context, in *inbox, subject string, data []byte, visit func(*nats.Msg) (done bool)) error {
+	if s.clustered {
+		in.next()
+		visit = in.only(visit)
+	}
+	return s.exchange(ctx, in, s.timeout, subject, data, visit)
+}
+
+// collect is request with a timeout of its own, and for the messages of a consumer. What was under way when it failed reaches visit
+// all the same.
 func (s *inboxes) collect(ctx context.Context, timeout time.Duration, subject string, data []byte, visit func(*nats.Msg) (done bool)) error {
-	in, err := s.take()
+	in, err := s.takeForConsumer()
 	if err != nil {
 		return err
 	}
 	if err = s.exchange(ctx, in, timeout, subject, data, visit); err == nil {
-		s.give(in, true)
+		s.give(in, !s.clustered) // where there are replicas, messages may come behind what says that there are no more
 		return nil
 	}
 	if !s.nc.IsConnected() {
@@ -188,6 +222,11 @@ func (s *inboxes) exchange(ctx context.Context, in *inbox, timeout time.Duration
 			return ctx.Err()
 		}
 	}
+}
+
+// only is visit for the answers to the present request, whatever else comes.
+func (in *inbox) only(visit func(*nats.Msg) bool) func(*nats.Msg) bool {
+	return func(m *nats.Msg) (done bool) { return m.Subject == in.subject && visit(m) }
 }
 
 // status is the status of an answer that is no message: 404, 503 and so on; 0 for a message.

@@ -201,7 +201,8 @@ func (u *Queue) pull(ctx context.Context, batch int, wait time.Duration) ([]sess
 	}
 	var failure error
 	received, largest := 0, 1
-	err := u.queues.log.inboxes.request(ctx, u.queues.config.api()+"CONSUMER.MSG.NEXT."+u.queues.config.Names.Stream+"."+u.name, request,
+	inboxes := u.queues.log.inboxes
+	err := inboxes.collect(ctx, inboxes.timeout, u.queues.config.api()+"CONSUMER.MSG.NEXT."+u.queues.config.Names.Stream+"."+u.name, request,
 		func(m *nats.Msg) (done bool) {
 			d, ok := parseDelivery(m.Reply)
 			if !ok {

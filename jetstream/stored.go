@@ -79,7 +79,7 @@ func (r *streamReader) ask(ctx context.Context, in *inbox, subject string, req g
 		panic(err) // cannot fail: plain fields only
 	}
 	if in != nil {
-		return r.inboxes.exchange(ctx, in, r.inboxes.timeout, subject, data, visit)
+		return r.inboxes.ask(ctx, in, subject, data, visit)
 	}
 	return r.inboxes.request(ctx, subject, data, visit)
 }
