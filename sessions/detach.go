@@ -127,6 +127,10 @@ func (s *Session) detach(now time.Time, how ending, dst []Effect) []Effect {
 	if how == endNormal || !accepted {
 		s.will = nil
 	}
+	if s.foreign && s.expiry > 0 { // the claim was cut short: what recovery found out is made durable as that would have
+		s.foreign = false
+		s.claimJournal = s.journal.want()
+	}
 	if how == endShutdown && (s.expiry > 0 || s.will != nil) {
 		s.claim = min(s.claim, s.record.want())
 		return dst

@@ -9,8 +9,8 @@ import (
 
 // Recovery is what a node found out about the past of a session whose owner did not hand it over.
 type Recovery struct {
-	// Checkpoints are the last words of earlier boots. That of the record's owner tells when the session was left, that of
-	// the journal's writer how far the session was; they differ when a claim was cut short.
+	// Checkpoints are the last words of earlier boots. That of the record's owner tells when the session was left, and how far it
+	// was, if the owner has written the journal too: else a claim was cut short, and the writer may have gone on without the session.
 	Checkpoints map[string]*Checkpoint
 	// IDs are the identities of the messages of this incarnation that recovery saw in the log (see IncarnationOf).
 	IDs []string
@@ -43,7 +43,7 @@ func Restore(cfg *Config, stored Stored, recovery Recovery) (*Session, error) {
 	s.looked = s.subs.since() // if nothing was delivered yet
 	if stored.Journal != nil {
 		s.journal.stored = true
-		err = s.restoreJournal(stored.Journal, recovery)
+		err = s.restoreJournal(stored.Journal, r.Owner, recovery)
 	}
 	s.recoverIDs(recovery.IDs)
 	return s, err
@@ -74,7 +74,7 @@ func (r *Record) TellsWhenLeft(left time.Time) bool {
 	return r.DetachedAt != nil && r.DetachedAt.Equal(left)
 }
 
-func (s *Session) restoreJournal(b []byte, recovery Recovery) error {
+func (s *Session) restoreJournal(b []byte, owner string, recovery Recovery) error {
 	j, err := decodeJournal(b)
 	if err != nil {
 		s.foreign = true // to be written anew
@@ -88,7 +88,7 @@ func (s *Session) restoreJournal(b []byte, recovery Recovery) error {
 	s.ids.setNext(j.nextPacketID)
 	if j.live {
 		s.foreign = true // it is not fed any more: no checkpoint may stand for its position from now on
-		if c := recovery.Checkpoints[j.boot]; c != nil && c.Position.Sequence > s.looked.Sequence {
+		if c := recovery.Checkpoints[j.boot]; c != nil && j.boot == owner && c.Position.Sequence > s.looked.Sequence {
 			s.looked = c.Position
 		}
 		// What was sent after the last write of the journal comes again under new identifiers. They start far from the

@@ -247,7 +247,8 @@ func (sc *script) crash(a args) {
 	if a.text("boot", "") != "same" {
 		if a.has("checkpoint") {
 			at, _ := sc.store.entry(a.uint64("checkpoint", 0))
-			recovery.Checkpoints = map[string]*Checkpoint{sc.cfg.Boot: {Boot: sc.cfg.Boot, Time: sc.now, Position: at.Position}}
+			of := a.text("of", sc.cfg.Boot)
+			recovery.Checkpoints = map[string]*Checkpoint{of: {Boot: of, Time: sc.now, Position: at.Position}}
 		}
 		sc.boots++
 		sc.cfg.Boot = fmt.Sprintf("boot%d", sc.boots)
