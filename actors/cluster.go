@@ -337,9 +337,12 @@ func (c *cluster) hear(s sessions.Checkpoint, now time.Time) {
 	case !p.checkpoint.Time.Equal(s.Time) || p.checkpoint.Draining != s.Draining:
 		if p.dead && !p.settling && !s.Released {
 			c.broker.log.Info("another node is back", "node", s.Node, "boot", s.Boot)
-			p.dead, p.legacy = false, nil
+			p.dead = false
 		}
 		p.checkpoint, p.changed = s, now
+		if !p.settling {
+			p.legacy = nil // it has gone on
+		}
 	}
 }
 
@@ -385,7 +388,9 @@ func (c *cluster) hasShare(ctx context.Context, boot, name string, removing bool
 }
 
 // HasShare implements sessions.Neighbour.
-func (c *cluster) HasShare(name string, removing bool) bool { return c.broker.shares.has(name, removing) }
+func (c *cluster) HasShare(name string, removing bool) bool {
+	return c.broker.shares.has(name, removing)
+}
 
 // isolate takes note of how long ago storage has taken a checkpoint. A node that has company lets go of its persistent sessions when
 // that is too long: others take them over, and it would not hear of that.
@@ -430,15 +435,26 @@ func (c *cluster) obtain(ctx context.Context, owner string, l loading) (r sessio
 	return r, err
 }
 
-// recovery adds what is to be known of a session whose owner does not answer. Its journal may be of yet another boot, that died
-// before.
-func (c *cluster) recovery(ctx context.Context, r *sessions.Record, journal []byte, known sessions.Recovery) (sessions.Recovery, error) {
+// recovery adds what is to be known of a session that another boot had, and has not let go of as released did, if that is not
+// empty. Its journal may be of yet another boot, whose end cut a claim short.
+func (c *cluster) recovery(
+	ctx context.Context, r *sessions.Record, journal []byte, released string, known sessions.Recovery,
+) (sessions.Recovery, error) {
+	if c.alone() {
+		return known, nil
+	}
 	known.Checkpoints, known.IDs = maps.Clone(known.Checkpoints), slices.Clone(known.IDs)
+	if released != "" { // it may have given the session up, so that its record tells nothing of the end of the connection
+		known.Checkpoints[released] = &sessions.Checkpoint{Boot: released, Time: time.Now()}
+	}
 	boots := []string{r.Owner}
-	if writer := sessions.WriterOf(journal); writer != "" && writer != r.Owner && writer != c.boot() {
+	if writer := sessions.WriterOf(journal, r.Incarnation); writer != r.Owner {
 		boots = append(boots, writer)
 	}
 	for _, boot := range boots {
+		if boot == c.boot() || boot == released {
+			continue
+		}
 		left := c.inherit(boot)
 		if left == nil {
 			continue

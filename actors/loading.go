@@ -50,7 +50,6 @@ func (b *Broker) loadSession(ctx context.Context, l loading) (s *sessions.Sessio
 				ClientID: l.clientID, RecordRevision: stored.RecordRevision, JournalRevision: stored.JournalRevision,
 			}), false, nil
 		}
-		recovery := b.recoveryOf(r)
 		if b.cluster.mayBeOwner(r.Owner) && r.Owner != asked {
 			release, err := b.cluster.obtain(ctx, r.Owner, l)
 			switch {
@@ -60,9 +59,10 @@ func (b *Broker) loadSession(ctx context.Context, l loading) (s *sessions.Sessio
 				asked, l.scanFrom = r.Owner, release.ScanFrom
 				continue
 			}
-			if recovery, err = b.cluster.recovery(ctx, r, stored.Journal, recovery); err != nil {
-				return nil, false, err
-			}
+		}
+		recovery, err := b.cluster.recovery(ctx, r, stored.Journal, asked, b.recoveryOf(r))
+		if err != nil {
+			return nil, false, err
 		}
 		s, err = b.restoreSession(ctx, l, stored, r, recovery)
 		return s, asked != "" || b.cluster.alive(r.Owner), err
@@ -81,9 +81,7 @@ func (b *Broker) restoreSession(
 		}
 		recovery.IDs = append(slices.Clone(recovery.IDs), more...)
 	}
-	if r.Owner == own {
-		recovery.Now = time.Now()
-	}
+	recovery.Now = time.Now()
 	if l.failed {
 		recovery.Checkpoints = maps.Clone(recovery.Checkpoints)
 		recovery.Checkpoints[own] = &sessions.Checkpoint{Boot: own, Time: time.Now()}

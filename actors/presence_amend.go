@@ -77,7 +77,7 @@ func (b *Broker) lastSeen(boot string) time.Time {
 		return c.Time.UTC()
 	}
 	if left := b.cluster.inherit(boot); left != nil {
-		return left.checkpoint.Time.UTC()
+		return left.lastSeen().UTC()
 	}
 	return time.Now().UTC()
 }

@@ -75,7 +75,9 @@ func (b *Broker) readStorage(ctx context.Context) (found, error) {
 				"boot", c.Boot, "sequence_was", c.Position.Sequence, "sequence_is", position.Sequence)
 			c.Position, replaced = position, true
 		}
-		b.recovered.checkpoints[c.Boot] = c
+		if !b.cluster.alive(c.Boot) {
+			b.recovered.checkpoints[c.Boot] = c
+		}
 		from = min(from, c.Position.Sequence)
 	}
 	retained, removed, err := b.readRetained(ctx, last, replaced)

@@ -249,15 +249,15 @@ func (r *journalReader) position() Position {
 	return p
 }
 
-// decodeJournal reads a journal. It does not trust it.
-// WriterOf is the boot that wrote a journal, empty when that cannot be told.
-func WriterOf(journal []byte) string {
-	if j, err := decodeJournal(journal); err == nil {
+// WriterOf is the boot that wrote the journal of an incarnation, empty when that cannot be told, or it is another's.
+func WriterOf(journal []byte, incarnation string) string {
+	if j, err := decodeJournal(journal); err == nil && j.incarnation == incarnation {
 		return j.boot
 	}
 	return ""
 }
 
+// decodeJournal reads a journal. It does not trust it.
 func decodeJournal(b []byte) (*journalState, error) {
 	r := journalReader{b: b}
 	if f := r.byte(); f != journalFormat {

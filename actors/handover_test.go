@@ -1,0 +1,76 @@
+package actors
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"dunlin/mqttcodec"
+	"dunlin/sessions"
+	"dunlin/sessions/sessionstest"
+)
+
+// failFor makes the writes of a client's record fail.
+func failFor(storage *sessionstest.Storage, clientID string) {
+	storage.Intercept(func(o sessionstest.Operation) sessionstest.Outcome {
+		if o.Kind == sessionstest.SaveRecord && o.ClientID == clientID {
+			return sessionstest.Outcome{Err: sessions.ErrUnavailable}
+		}
+		return sessionstest.Outcome{}
+	})
+}
+
+// A session that its node has given up, since storage did not take what it had to write, was not left long ago: its client finds it
+// on another node.
+func TestSessionThatWasGivenUpMoves(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		nodes := newTestCluster(t)
+		a, b := nodes.start("a"), nodes.start("b")
+		elapse(2 * time.Hour) // longer than sessions last
+		c := a.connected("c")
+		c.subscribe(1, "t")
+		failFor(nodes.storage, "c")
+		c.send(&mqttcodec.Subscribe{PacketID: 2, Requests: []mqttcodec.SubscriptionRequest{{Filter: "u"}}})
+		synctest.Wait()
+		nodes.storage.Intercept(nil)
+		there, present := b.resumed("c")
+		if !present {
+			t.Fatal("the session is gone")
+		}
+		a.connected("publisher").publish1("t", "1")
+		there.takeAll("1")
+	})
+}
+
+// What a node that does not answer has last said counts, not what it had when a session was taken from it before.
+func TestSessionsAreTakenFromTheSameNodeAgain(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		nodes := newTestCluster(t)
+		a, b := nodes.start("a"), nodes.start("b")
+		nodes.neighbours.Deafen("a", true)
+		a.connected("first")
+		if _, present := b.resumed("first"); !present {
+			t.Fatal("the first session is gone")
+		}
+		elapse(2 * time.Hour) // longer than sessions last
+		a.connected("second")
+		if _, present := b.resumed("second"); !present {
+			t.Fatal("the second session is gone")
+		}
+	})
+}
+
+// Of a node that has just come not even a checkpoint was read.
+func TestSessionIsTakenFromNodeThatHasJustCome(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		nodes := newTestCluster(t)
+		b := nodes.start("b")
+		elapse(10*time.Second + 500*time.Millisecond) // b has just looked
+		a := nodes.start("a")
+		a.connected("c")
+		nodes.neighbours.Deafen("a", true)
+		if _, present := b.resumed("c"); !present {
+			t.Fatal("the session is gone")
+		}
+	})
+}
