@@ -25,10 +25,13 @@ func newTestCluster(t *testing.T) *testCluster {
 func (c *testCluster) start(boot string, change ...func(*Config)) *testBroker {
 	c.t.Helper()
 	parts := brokerStorage(c.storage)
-	parts.Nodes, parts.Live = c.neighbours, c.plane.Node()
+	parts.Nodes, parts.Live, parts.Presence = c.neighbours, c.plane.Node(), c.storage.Presence()
+	m := &mortal{}
 	listener := newPipeListener()
 	change = append([]func(*Config){func(cfg *Config) { cfg.Node = "node of " + boot }}, change...)
-	return startWith(c.t, c.storage, parts, boot, listeners{mqtt: listener}, listener.dial, change)
+	b := startWith(c.t, c.storage, m.of(parts), boot, listeners{mqtt: listener}, listener.dial, change)
+	b.mortal = m
+	return b
 }
 
 // wantTakenOver waits until the client is told that it has connected elsewhere, and its connection ends.

@@ -54,7 +54,8 @@ type directoryEntry struct {
 	// nanoseconds of Unix time, 0 for none.
 	deadline, armed int64
 	stored          bool
-	// settled: what this start found out about the session's past is in its documents, or there was nothing.
+	// settled: what was found out about the session's past is in its documents, or there was nothing. Not while an actor has not
+	// got as far as to let a client in, or to let go of the session.
 	settled bool
 	// online: its client is online, as far as presence is kept.
 	online bool
@@ -113,12 +114,12 @@ func (d *directory) connect(c *connection, m *attach) bool {
 func (d *directory) actorOf(s *directoryShard, clientID string, m *attach) *sessionRef {
 	e := s.entries[clientID]
 	if e == nil {
-		e = &directoryEntry{settled: true}
+		e = &directoryEntry{}
 		s.entries[clientID] = e
 	}
 	if e.ref == nil {
 		e.ref = d.spawn(s, clientID, e, m)
-		e.posted = 0
+		e.posted, e.settled = 0, false
 		d.live.Add(1)
 	}
 	e.posted++
@@ -188,16 +189,23 @@ func (d *directory) failed(clientID string, ref *sessionRef, scanFrom uint64, gh
 	d.arm(clientID, e, time.Now().Add(time.Second))
 }
 
-// know enters a session that storage holds, at start.
+// know enters a session that a boot which died has left in storage. What was known of it here is of an earlier time, when this
+// node had it; an actor that is there sees to it.
 func (d *directory) know(clientID string, deadline time.Time, settled bool) {
 	s := d.shard(clientID)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.entries[clientID] == nil {
-		e := &directoryEntry{stored: true, settled: settled}
+	e := s.entries[clientID]
+	if e == nil {
+		e = &directoryEntry{}
 		s.entries[clientID] = e
-		d.arm(clientID, e, deadline)
 	}
+	if e.ref != nil {
+		return
+	}
+	d.broker.resting.take(clientID)
+	e.stored, e.settled = true, settled
+	d.arm(clientID, e, deadline)
 }
 
 // intact reports whether no session is given up, whose documents may not tell what its actor knew.
@@ -226,7 +234,7 @@ func (d *directory) wake(clientID string) {
 	}
 }
 
-// settled reports whether what this start found out about a session's past is in its documents, or the session is gone.
+// settled reports whether what was found out about a session's past is in its documents, or the session is gone.
 func (d *directory) settled(clientID string) bool {
 	s := d.shard(clientID)
 	s.mu.Lock()

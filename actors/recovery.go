@@ -25,6 +25,7 @@ type recovered struct {
 
 // found is what a start has to enter into the directory.
 type found struct {
+	// checkpoints are those of boots that had died before.
 	checkpoints []sessions.Checkpoint
 	sessions    []storedSession
 }
@@ -91,6 +92,7 @@ func (b *Broker) readStorage(ctx context.Context) (found, error) {
 		return f, err
 	}
 	f.sessions, err = b.readSessions(ctx, func(owner string) bool { return !b.cluster.alive(owner) }, b.recoveryOf)
+	f.checkpoints = slices.DeleteFunc(f.checkpoints, func(c sessions.Checkpoint) bool { return b.cluster.alive(c.Boot) })
 	return f, err
 }
 
@@ -343,9 +345,6 @@ func (b *Broker) keepCheckpoint(earlier []sessions.Checkpoint) {
 		case <-settled:
 			settled = nil
 			for _, c := range earlier {
-				if b.cluster.alive(c.Boot) {
-					continue
-				}
 				if err := b.storage.Store.DeleteCheckpoint(b.running, c.Boot); err != nil && b.running.Err() == nil {
 					b.log.Warn("checkpoint of an earlier run not deleted", "boot", c.Boot, "err", err)
 				}

@@ -68,6 +68,8 @@ type testBroker struct {
 	dial    func() (net.Conn, error)
 	logged  *logBuffer
 	ended   bool
+	// mortal is what ends with the node, of one of several.
+	mortal *mortal
 }
 
 // logBuffer keeps what was logged.
