@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -306,7 +307,10 @@ func (c *cluster) judge(checkpoints []sessions.Checkpoint, now time.Time) (toSet
 			c.broker.log.Warn("another node is gone", "node", p.checkpoint.Node, "boot", boot, "released", p.checkpoint.Released, "last_heard", p.checkpoint.Time)
 		}
 	}
-	elected := c.elect()
+	if c.elect() {
+		unwritten := c.unwritten()
+		c.broker.runningTask(func(ctx context.Context) { c.broker.lead(ctx, unwritten) })
+	}
 	back := map[string]bool{c.broker.cfg.Node: true}
 	for _, p := range c.peers {
 		back[p.checkpoint.Node] = back[p.checkpoint.Node] || !p.dead
@@ -321,10 +325,19 @@ func (c *cluster) judge(checkpoints []sessions.Checkpoint, now time.Time) (toSet
 			toSettle = append(toSettle, boot)
 		}
 	}
-	if elected {
-		c.broker.runningTask(c.broker.lead)
-	}
 	return toSettle
+}
+
+// unwritten is the sequence above which retained messages may not be in their bucket, as far as the checkpoints of others tell: that
+// of the node which has written them until now may be deleted by its next boot. mu is held.
+func (c *cluster) unwritten() uint64 {
+	above := uint64(math.MaxUint64)
+	for _, p := range c.peers {
+		if !p.checkpoint.Time.IsZero() { // else it was not read yet
+			above = min(above, p.checkpoint.Position.Sequence)
+		}
+	}
+	return above
 }
 
 // hear takes note of the checkpoint of another boot. mu is held.

@@ -283,11 +283,12 @@ func (b *Broker) settle(clientIDs []string) bool {
 	return true
 }
 
-// lead takes up what one node does for all: retained messages that the node before it has not written are above a checkpoint.
-func (b *Broker) lead(ctx context.Context) {
+// lead takes up what one node does for all: retained messages that the node before it has not written are above a sequence, and above
+// a checkpoint that is stored.
+func (b *Broker) lead(ctx context.Context, unwritten uint64) {
 	b.log.Info("this node now writes retained messages, and settles the sessions of nodes that are gone")
 	for ctx.Err() == nil && b.cluster.leading.Load() {
-		err := b.rewriteRetained(ctx)
+		err := b.rewriteRetained(ctx, unwritten)
 		if err == nil {
 			return
 		}
@@ -299,13 +300,13 @@ func (b *Broker) lead(ctx context.Context) {
 	}
 }
 
-func (b *Broker) rewriteRetained(ctx context.Context) error {
+func (b *Broker) rewriteRetained(ctx context.Context, unwritten uint64) error {
 	checkpoints, err := b.storage.Store.Checkpoints(ctx)
 	if err != nil {
 		return err
 	}
 	upTo := b.router.Head().Sequence
-	from := upTo
+	from := min(upTo, unwritten)
 	for _, c := range checkpoints {
 		from = min(from, c.Position.Sequence)
 	}

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"dunlin/mqttcodec"
 	"dunlin/sessions"
 	"dunlin/sessions/sessionstest"
 )
@@ -101,4 +102,31 @@ func TestStartKeepsCheckpointOfNodeThatDiesMeanwhile(t *testing.T) {
 		refuse()
 		eventually(t, "the sessions of a are settled", func() bool { return !slices.Contains(boots(t, nodes.storage), "a") })
 	})
+}
+
+// The next leader writes to their bucket the retained messages that the one before it had not written, also when that has started
+// again by then, so that its checkpoint is gone.
+func TestNextLeaderWritesRetainedMessages(t *testing.T) {
+	for name, again := range map[string]bool{"the leader stays away": false, "the leader starts again": true} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				nodes := newTestCluster(t)
+				a := nodes.start("a")
+				elapse(time.Second) // it is the oldest
+				b := nodes.start("b")
+				elapse(3 * time.Second)
+				nodes.storage.Fail(sessions.ErrUnavailable, sessionstest.PutRetained)
+				publisher := b.connected("publisher")
+				publisher.send(&mqttcodec.Publish{QoS: 1, PacketID: 1, Retain: true, Topic: "t", Payload: []byte("x")})
+				expect[*mqttcodec.Puback](publisher)
+				elapse(3 * time.Second)
+				a.kill()
+				nodes.storage.Fail(nil)
+				if again {
+					nodes.start("a again", func(c *Config) { c.Node = "node of a" })
+				}
+				eventually(t, "the message is in the bucket", func() bool { _, ok := nodes.storage.RetainedMessage("t"); return ok })
+			})
+		})
+	}
 }
