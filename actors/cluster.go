@@ -20,6 +20,8 @@ const (
 	askTimeout = 500 * time.Millisecond
 	// lookEvery is how often a node looks whether the others are alive.
 	lookEvery = time.Second
+	// replacedAfter is how long a boot has given no sign of life when it is taken for dead because there is a later one of its node.
+	replacedAfter = 3 * time.Second
 	// lookAlone is how many times as long one waits that knows of no others: they greet it.
 	lookAlone = 10
 	// clockAhead is how far a stamp of another node may be ahead of the clock here. One that is more is not believed.
@@ -151,19 +153,25 @@ func (c *cluster) oldest() bool {
 	return true
 }
 
-// meet makes this node known to all that may be alive, and them to it, before it reads what is stored. Boots of this node are
-// dead: its data directory belongs to one process.
+// meet makes this node known to all that may be alive, and them to it, before it reads what is stored. Boots of this node's name are
+// dead unless they answer: two without a data directory may be on one host.
 func (c *cluster) meet(ctx context.Context, checkpoints []sessions.Checkpoint) {
 	if c.nodes == nil {
 		return
 	}
 	var greeting sync.WaitGroup
 	for _, p := range checkpoints {
-		if p.Released || c.sameNode(p) {
+		if p.Released {
 			continue
 		}
-		c.enter(p)
-		greeting.Go(func() { c.greet(ctx, p.Boot) })
+		if !c.sameNode(p) {
+			c.enter(p)
+		}
+		greeting.Go(func() {
+			if c.greet(ctx, p.Boot) {
+				c.enter(p)
+			}
+		})
 	}
 	greeting.Wait()
 	c.mu.Lock()
@@ -174,7 +182,7 @@ func (c *cluster) meet(ctx context.Context, checkpoints []sessions.Checkpoint) {
 	}
 }
 
-// sameNode reports whether a checkpoint is that of an earlier boot of this node.
+// sameNode reports whether a checkpoint is that of a boot of this node's name.
 func (c *cluster) sameNode(p sessions.Checkpoint) bool {
 	return p.Node != "" && p.Node == c.broker.cfg.Node
 }
@@ -194,12 +202,14 @@ func (c *cluster) enterLocked(p sessions.Checkpoint) {
 	c.peers[p.Boot] = &peerBoot{checkpoint: p, changed: time.Now()}
 }
 
-func (c *cluster) greet(ctx context.Context, boot string) {
+func (c *cluster) greet(ctx context.Context, boot string) (answers bool) {
 	ctx, cancel := context.WithTimeout(ctx, greetTimeout)
 	defer cancel()
-	if h, err := c.nodes.Greet(ctx, boot, c.hello()); err == nil {
+	h, err := c.nodes.Greet(ctx, boot, c.hello())
+	if err == nil {
 		c.see(h.Stamp)
 	}
+	return err == nil
 }
 
 func (c *cluster) hello() sessions.Hello {
@@ -299,9 +309,12 @@ func (c *cluster) judge(checkpoints []sessions.Checkpoint, now time.Time) (toSet
 			c.hear(s, now)
 		}
 	}
+	replaced := func(p *peerBoot) bool { // as it seems: its node has started again, which sees to what it has left
+		return p.checkpoint.Node != "" && p.checkpoint.Since.Before(newest[p.checkpoint.Node])
+	}
 	for boot, p := range c.peers {
-		gone := now.Sub(p.changed) > c.broker.cfg.DeadAfter || p.checkpoint.Released ||
-			p.checkpoint.Node != "" && p.checkpoint.Since.Before(newest[p.checkpoint.Node])
+		silent := now.Sub(p.changed)
+		gone := silent > c.broker.cfg.DeadAfter || p.checkpoint.Released || silent > replacedAfter && replaced(p)
 		if gone && !p.dead {
 			p.dead = true
 			c.broker.log.Warn("another node is gone", "node", p.checkpoint.Node, "boot", boot, "released", p.checkpoint.Released, "last_heard", p.checkpoint.Time)
@@ -311,16 +324,12 @@ func (c *cluster) judge(checkpoints []sessions.Checkpoint, now time.Time) (toSet
 		unwritten := c.unwritten()
 		c.broker.runningTask(func(ctx context.Context) { c.broker.lead(ctx, unwritten) })
 	}
-	back := map[string]bool{c.broker.cfg.Node: true}
-	for _, p := range c.peers {
-		back[p.checkpoint.Node] = back[p.checkpoint.Node] || !p.dead
-	}
 	for boot, p := range c.peers {
 		switch {
 		case !p.dead || p.settling:
 		case !stored[boot]:
 			delete(c.peers, boot) // somebody has settled it
-		case c.leading.Load() && !back[p.checkpoint.Node]: // else the node itself does
+		case c.leading.Load() && (!replaced(p) || now.Sub(p.changed) > c.broker.cfg.DeadAfter):
 			p.settling = true
 			toSettle = append(toSettle, boot)
 		}
@@ -344,6 +353,7 @@ func (c *cluster) unwritten() uint64 {
 func (c *cluster) hear(s sessions.Checkpoint, now time.Time) {
 	p := c.peers[s.Boot]
 	switch {
+	case p == nil && c.broker.recovered.left(s):
 	case p == nil:
 		c.broker.log.Info("another node has come", "node", s.Node, "boot", s.Boot)
 		c.enterLocked(s)

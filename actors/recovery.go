@@ -23,6 +23,12 @@ type recovered struct {
 	started time.Time
 }
 
+// left reports whether a boot had written a checkpoint, and no other since, when it was found dead at the start.
+func (r *recovered) left(c sessions.Checkpoint) bool {
+	known := r.checkpoints[c.Boot]
+	return known != nil && known.Time.Equal(c.Time)
+}
+
 // found is what a start has to enter into the directory.
 type found struct {
 	// checkpoints are those of boots that had died before.

@@ -130,3 +130,35 @@ func TestNextLeaderWritesRetainedMessages(t *testing.T) {
 		})
 	}
 }
+
+// Two nodes of one name, as without a data directory on one host, are two nodes while both answer.
+func TestTwoNodesOfOneName(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		nodes := newTestCluster(t)
+		name := func(c *Config) { c.Node = "host" }
+		a := nodes.start("a", name)
+		watcher := a.connected("watcher")
+		watcher.subscribe(1, "will/#")
+		here := a.connected("c", withWill("x", 0))
+		elapse(time.Second)
+		b := nodes.start("b", name)
+		elapse(time.Minute)
+		if watcher.waiting() > 0 || here.hasEnded() {
+			t.Fatal("the client of a node that is alive was taken for gone")
+		}
+		plain := a.connected("plain", clean)
+		b.connected("plain", clean)
+		plain.wantTakenOver()
+		b.connected("c")
+		here.wantTakenOver()
+		watcher.takeAll("x")
+		b.kill()
+		elapse(time.Second)
+		nodes.start("b again", name)
+		eventually(t, "what the killed one has left is settled", func() bool { return !slices.Contains(boots(t, nodes.storage), "b") })
+		elapse(time.Minute)
+		if got := slices.Sorted(slices.Values(boots(t, nodes.storage))); !slices.Equal(got, []string{"a", "b again"}) {
+			t.Errorf("checkpoints of %v", got)
+		}
+	})
+}
