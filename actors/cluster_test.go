@@ -203,3 +203,23 @@ func TestMemberOfSharedSubscriptionMoves(t *testing.T) {
 		}
 	})
 }
+
+// What a node has taken of a shared subscription when its last member has just gone is for those of other nodes.
+func TestSharedMessagesGoToOtherNodes(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		nodes := newTestCluster(t)
+		a, b := nodes.start("a"), nodes.start("b")
+		const share = "$share/s/t"
+		here := a.connected("here")
+		here.subscribe(1, share)
+		here.disconnect()
+		a.connected("publisher").publish1("t", "1", "2", "3")
+		sh := a.shares.find(share)
+		if err := sh.take(t.Context(), sh.queue, 3); err != nil {
+			t.Fatal(err)
+		}
+		there := b.connected("there", clean)
+		there.subscribe(1, share)
+		there.takeAll("1", "2", "3")
+	})
+}

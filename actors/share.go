@@ -204,11 +204,7 @@ func (s *share) opened(queue sessions.SharedQueue) {
 func (s *share) closed(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.queue != nil {
-		for _, e := range s.ready {
-			s.queue.Return(e.Sequence)
-		}
-	}
+	s.returnReady()
 	s.queue, s.ready = nil, nil
 	if err == nil {
 		return
@@ -265,10 +261,8 @@ func (s *share) forget(clientID string) {
 // finish ends the share: whoever subscribes next starts anew. mu is held.
 func (s *share) finish(moved bool) {
 	s.over, s.moved = true, moved
-	if moved && s.queue != nil {
-		for _, e := range s.ready {
-			s.queue.Return(e.Sequence)
-		}
+	if moved {
+		s.returnReady()
 	}
 	s.queue, s.ready, s.held, s.late = nil, nil, newHoldings(), nil
 	if s.abandon != nil {
@@ -316,6 +310,19 @@ func (s *share) returnLocked(sequences ...uint64) {
 		s.queue.Return(sequences...)
 		s.rouse()
 	}
+}
+
+// returnReady has the queue bring again what was taken for nobody in particular. mu is held.
+func (s *share) returnReady() {
+	if s.queue == nil || len(s.ready) == 0 {
+		return
+	}
+	sequences := make([]uint64, len(s.ready))
+	for i, e := range s.ready {
+		sequences[i] = e.Sequence
+	}
+	s.queue.Return(sequences...)
+	s.ready = nil
 }
 
 func (s *share) attach(m *member) {
@@ -421,8 +428,12 @@ func (s *share) readyLocked(e sharedEntry) {
 	}
 }
 
-// handOut hands the messages that are ready to members with room, in turns. mu is held.
+// handOut hands the messages that are ready to members with room, in turns. Without a member they go back to the queue: other nodes
+// may have some. mu is held.
 func (s *share) handOut() {
+	if len(s.members) == 0 {
+		s.returnReady()
+	}
 	if len(s.ready) == 0 || s.queue == nil {
 		s.rouse()
 		return
