@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"dunlin/mqttcodec"
+	"dunlin/sessions"
 	"dunlin/sessions/sessionstest"
 )
 
@@ -222,4 +223,38 @@ func TestSharedMessagesGoToOtherNodes(t *testing.T) {
 		there.subscribe(1, share)
 		there.takeAll("1", "2", "3")
 	})
+}
+
+// A session that was let go of for another node, where its client was not let in after all, is still a subscriber of what it shares:
+// the queue stays when the last one of another node goes.
+func TestSharedSubscriptionOfSessionThatWasNotTaken(t *testing.T) {
+	for name, connected := range map[string]bool{"its client was here": true, "its client was away": false} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				nodes := newTestCluster(t)
+				a, b := nodes.start("a"), nodes.start("b")
+				const share = "$share/s/t"
+				here, there := a.connected("here"), b.connected("there", clean)
+				here.subscribe(1, share)
+				there.subscribe(1, share)
+				if !connected {
+					here.close()
+					elapse(time.Second)
+				}
+				release, err := nodes.neighbours.Ask(t.Context(), "a", sessions.Claim{ClientID: "here", Boot: "b", Stamp: time.Now().UnixNano() + 1})
+				if err != nil || release.Later {
+					t.Fatal(release, err)
+				}
+				there.disconnect()
+				elapse(20 * time.Second)
+				a.connected("publisher").publish1("t", "1")
+				elapse(20 * time.Second)
+				if here, present := b.resumed("here"); present {
+					here.takeAll("1")
+				} else {
+					t.Error("the session is gone")
+				}
+			})
+		})
+	}
 }

@@ -2,6 +2,7 @@ package actors
 
 import (
 	"slices"
+	"time"
 
 	"dunlin/mqttcodec"
 	"dunlin/sessions"
@@ -22,6 +23,10 @@ func (m *relinquish) reply(r sessions.Release) {
 		m.answer(r)
 	}
 }
+
+// lookForOwner is how long after it has let go of a session a node looks whether another has it, which takes longer than a claim. Only
+// if it subscribes to something shared: the queue of that has to stay until the session is a subscriber elsewhere.
+const lookForOwner = 5 * time.Second
 
 // handover is what a session actor knows of the claims of other nodes; most have none.
 type handover struct {
@@ -45,7 +50,9 @@ func (d *directory) relinquish(claim sessions.Claim, answer func(sessions.Releas
 	if e != nil { // its documents are as they were left; its deadline may bring us back to it, if nobody takes it after all
 		d.broker.resting.take(claim.ClientID)
 		d.broker.parking.drop(claim.ClientID)
-		d.broker.shares.forget(claim.ClientID)
+		if at := time.Now().Add(lookForOwner); d.broker.shares.handOver(claim.ClientID) && (e.deadline == 0 || at.UnixNano() < e.deadline) {
+			d.arm(claim.ClientID, e, at)
+		}
 	}
 	m.reply(sessions.Release{ScanFrom: e.scanFrom()})
 }

@@ -108,8 +108,13 @@ func (a *sessionActor) forgo() {
 func (a *sessionActor) release(stored bool) {
 	deadline := a.session.Deadline()
 	queued := stored && len(a.session.QueuedFilters()) > 0
-	if stored && a.handover == nil { // before another actor may look for it
+	switch { // before another actor may look for it
+	case stored && a.handover == nil:
 		a.broker.resting.put(a.clientID, a.session.Rest())
+	case stored && a.broker.shares.handOver(a.clientID):
+		if at := a.now.Add(lookForOwner); deadline.IsZero() || at.Before(deadline) {
+			deadline = at
+		}
 	}
 	if !a.broker.directory.release(a.clientID, a.ref, a.handled, stored, deadline) {
 		a.broker.resting.take(a.clientID)
@@ -118,9 +123,6 @@ func (a *sessionActor) release(stored bool) {
 	a.broker.router.remove(a.member)
 	a.layGhosts()
 	a.letGo()
-	if a.handover != nil {
-		a.broker.shares.forget(a.clientID)
-	}
 	a.handOver(sessions.Release{})
 	switch {
 	case queued && a.handover == nil:

@@ -48,9 +48,9 @@ type share struct {
 	held  holdings
 	// late are the messages that were settled while there was no queue to be told.
 	late []uint64
-	// over: the last subscriber has left, so the queue has to go, even if somebody has subscribed meanwhile. moved: not the queue,
-	// since that subscriber goes on at another node.
-	over, moved bool
+	// over: the last subscriber has left, so the queue has to go, even if somebody has subscribed meanwhile, unless other nodes have
+	// subscribers.
+	over bool
 	// abandon interrupts taking. It is nil while nothing is taken.
 	abandon context.CancelFunc
 }
@@ -73,9 +73,7 @@ func (s *share) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		var err error
 		if s.isOver() {
-			if !s.hasMoved() && !s.shares.elsewhere(ctx, s.name, true) {
-				err = s.shares.call(ctx, func() error { return s.shares.queues.Remove(ctx, s.name) })
-			}
+			err = s.shares.remove(ctx, s.name)
 			if err == nil && s.end() {
 				return
 			}
@@ -104,7 +102,7 @@ func (s *share) end() bool {
 	defer s.shares.mu.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.over, s.moved = false, false
+	s.over = false
 	if len(s.subscribers) > 0 {
 		return false
 	}
@@ -239,12 +237,12 @@ func (s *share) unsubscribe(clientID string) {
 	defer s.mu.Unlock()
 	delete(s.subscribers, clientID)
 	if len(s.subscribers) == 0 {
-		s.finish(false)
+		s.finish()
 	}
 }
 
-// forget leaves a subscriber, and what it holds, to another node.
-func (s *share) forget(clientID string) {
+// handOver leaves what a subscriber holds to another node.
+func (s *share) handOver(clientID string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for sequence, holder := range s.held.bySequence {
@@ -252,29 +250,17 @@ func (s *share) forget(clientID string) {
 			s.held.remove(sequence)
 		}
 	}
-	delete(s.subscribers, clientID)
-	if len(s.subscribers) == 0 {
-		s.finish(true)
-	}
 }
 
 // finish ends the share: whoever subscribes next starts anew. mu is held.
-func (s *share) finish(moved bool) {
-	s.over, s.moved = true, moved
-	if moved {
-		s.returnReady()
-	}
+func (s *share) finish() {
+	s.over = true
+	s.returnReady()
 	s.queue, s.ready, s.held, s.late = nil, nil, newHoldings(), nil
 	if s.abandon != nil {
 		s.abandon()
 	}
 	s.rouse()
-}
-
-func (s *share) hasMoved() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.moved
 }
 
 func (s *share) isOver() bool {

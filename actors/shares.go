@@ -220,16 +220,27 @@ func (s *shares) route(messages []*sessions.Message) {
 	}
 }
 
-// forget leaves what a client subscribes to to another node.
+// handOver leaves what a client holds to another node, and reports whether it subscribes to anything. It is a subscriber here, too,
+// until it is known that it is one there: forget.
+func (s *shares) handOver(clientID string) (subscribes bool) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for name := range s.of[clientID] {
+		if sh := s.open[name]; sh != nil {
+			sh.handOver(clientID)
+		}
+	}
+	return len(s.of[clientID]) > 0
+}
+
+// forget leaves what a client subscribes to to the node that has it now.
 func (s *shares) forget(clientID string) {
+	s.handOver(clientID)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for name := range s.of[clientID] {
-		if sh := s.open[name]; sh != nil {
-			sh.forget(clientID)
-		}
+		s.leaveLocked(name, clientID)
 	}
-	delete(s.of, clientID)
 }
 
 // elsewhere reports whether other nodes may have subscribers of a share. With removing those that have none are not to open its
@@ -298,11 +309,21 @@ func (s *shares) removeOrphans(ctx context.Context) error {
 		}
 	})
 	for _, name := range orphans {
-		if !s.elsewhere(ctx, name, true) {
-			err = errors.Join(err, s.queues.Remove(ctx, name))
+		if !s.has(name, !s.cluster.alone()) {
+			err = errors.Join(err, s.remove(ctx, name))
 		}
 	}
 	return err
+}
+
+// remove deletes the queue of a share that has no subscriber here, unless other nodes may have some.
+func (s *shares) remove(ctx context.Context, name string) error {
+	return s.call(ctx, func() error {
+		if s.elsewhere(ctx, name, true) {
+			return nil
+		}
+		return s.queues.Remove(ctx, name)
+	})
 }
 
 // sharedFilter is the topic filter of a share.
