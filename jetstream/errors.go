@@ -36,7 +36,17 @@ const (
 	codeStreamNameInUse           = 10058
 	codeStreamBytesLimit          = 10122
 	codeTooManyRequests           = 10167
+	codeDuplicateInProcess        = 10158
 )
+
+// errInProcess: a message of this identity is on its way to the replicas of the log, sent by another boot, or before by this one. It
+// is ahead of what comes now, but not stored yet.
+var errInProcess = fmt.Errorf("%w: this message is on its way already", sessions.ErrUnavailable)
+
+// unsure reports whether a write that failed may have been lost on the way, so that those behind it must not be stored.
+func unsure(err error) bool {
+	return errors.Is(err, sessions.ErrUnavailable) && !errors.Is(err, errInProcess)
+}
 
 // apiError is a refusal by the server.
 type apiError struct {
@@ -54,6 +64,8 @@ func (e *apiError) err() error {
 	case e.ErrCode == codeInsufficientResources, e.ErrCode == codeStorageExceeded, e.ErrCode == codeStoreFailed, e.ErrCode == codeHeaderTooLarge,
 		e.ErrCode == codeReplicasNotSupported:
 		kind = sessions.ErrRejected
+	case e.ErrCode == codeDuplicateInProcess:
+		kind = errInProcess
 	case e.ErrCode == codeTooManyRequests, e.Code == 408, e.Code == 429:
 	case e.Code >= 400 && e.Code < 500:
 		kind = sessions.ErrRejected // our request is wrong as it stands: repeating it is no help

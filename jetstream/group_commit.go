@@ -2,7 +2,6 @@ package jetstream
 
 import (
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"maps"
 	"strconv"
@@ -203,7 +202,7 @@ func (g *group) Stored(r sessions.Result) {
 	c := g.commits
 	c.mu.Lock()
 	g.unanswered--
-	g.unsure = g.unsure || errors.Is(r.Err, sessions.ErrUnavailable)
+	g.unsure = g.unsure || unsure(r.Err)
 	var failed []write
 	var why error
 	if g.unanswered == 0 {
@@ -256,7 +255,7 @@ func (e batchEnd) Stored(r sessions.Result) {
 	g := e.group
 	c := g.commits
 	c.mu.Lock()
-	refused := r.Err != nil && !errors.Is(r.Err, sessions.ErrUnavailable)
+	refused := r.Err != nil && !unsure(r.Err)
 	switch {
 	case refused && c.closed:
 		r.Err = errClosed
@@ -268,7 +267,7 @@ func (e batchEnd) Stored(r sessions.Result) {
 		c.mu.Unlock()
 		return
 	}
-	g.unsure = errors.Is(r.Err, sessions.ErrUnavailable)
+	g.unsure = r.Err != nil
 	failed, why := c.answered(g)
 	c.mu.Unlock()
 	c.report(g.writes, g.sent, r)

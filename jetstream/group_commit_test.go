@@ -158,6 +158,42 @@ func TestOrderedGroupHasOnePlainWriteOfEachSink(t *testing.T) {
 	a.expect(t, 1, 13)
 }
 
+// A message that is on its way already, from a node that had its session before, is answered like one that is not stored yet. It
+// does not keep others from being stored.
+func TestMessageInProcessFailsAlone(t *testing.T) {
+	e, nc := startServer(t)
+	h := newHandStream(t, e)
+	g, stats, _ := newTestGroupCommit(t, nc, func(*Config) {})
+	g.ordered = true
+	sink := make(resultChan, 20)
+	const inProcess = `{"error":{"code":409,"err_code":10158,"description":"duplicate message id is in process"},"stream":"HAND","seq":0}`
+	for i := range 9 {
+		g.publish(handWrite(i, sink))
+	}
+	unavailable := func(token uint64) {
+		t.Helper()
+		if r := sink.next(t); r.Token != token || !errors.Is(r.Err, sessions.ErrUnavailable) {
+			t.Fatalf("result %+v, not %d unavailable", r, token)
+		}
+	}
+	h.answer(h.plain(0), inProcess)
+	unavailable(0)
+	h.answer(h.batch(1, 8), inProcess) // one of them is
+	for i := range 8 {
+		m := h.plain(1 + i)
+		if i == 3 {
+			h.answer(m, inProcess)
+			unavailable(4)
+			continue
+		}
+		h.ack(m, 11+i)
+		sink.expect(t, 1+i, 11+i)
+	}
+	if n := stats.RefusedBatches.Load(); n != 1 {
+		t.Errorf("%d refused batches were counted", n)
+	}
+}
+
 func TestRefusedBatchGoesOnInPartsInOrder(t *testing.T) {
 	e, nc := startServer(t)
 	h := newHandStream(t, e)

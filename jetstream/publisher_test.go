@@ -249,6 +249,7 @@ func TestPubAcks(t *testing.T) {
 		{name: "header", data: `{"error":{"code":400,"err_code":10097}}`, want: sessions.ErrRejected},
 		{name: "message size", data: `{"error":{"code":400,"err_code":10054}}`, want: sessions.ErrRejected},
 		{name: "busy", data: `{"error":{"code":429,"err_code":10167}}`, want: sessions.ErrUnavailable},
+		{name: "the same on its way", data: `{"error":{"code":409,"err_code":10158}}`, want: sessions.ErrUnavailable},
 		{name: "no leader", data: `{"error":{"code":503,"err_code":10008}}`, want: sessions.ErrUnavailable},
 		{name: "no responders", header: status503, want: sessions.ErrUnavailable},
 		{name: "other stream", data: `{"stream":"T","seq":12}`, none: true},
