@@ -2,8 +2,8 @@ package actors
 
 import (
 	"context"
+	"fmt"
 	"slices"
-	"sync"
 	"time"
 
 	"dunlin/sessions"
@@ -13,14 +13,20 @@ import (
 // the incarnation of the session that stored them. It is read once for all its sessions.
 type legacy struct {
 	broker *Broker
+	boot   string
 
-	// mu guards the fields below it; who holds it reads.
-	mu sync.Mutex
+	// turn has a token of the one who reads, or looks at the fields below it.
+	turn chan struct{}
 	// checkpoint has no time until it was read, if the boot has just come.
 	checkpoint sessions.Checkpoint
-	// upTo is the sequence up to which the log was read, 0 when nothing was.
+	// read is when the last reading began that came to its end, upTo the sequence up to which the log was read, 0 when nothing was.
+	read time.Time
 	upTo uint64
 	ids  map[string][]string
+}
+
+func newLegacy(b *Broker, c sessions.Checkpoint) *legacy {
+	return &legacy{broker: b, boot: c.Boot, checkpoint: c, turn: make(chan struct{}, 1), ids: map[string][]string{}}
 }
 
 // inherit is what a boot has left behind, nil when that is in the documents of its sessions.
@@ -32,15 +38,25 @@ func (c *cluster) inherit(boot string) *legacy {
 		return nil
 	}
 	if p.legacy == nil {
-		p.legacy = &legacy{broker: c.broker, checkpoint: p.checkpoint, ids: map[string][]string{}}
+		p.legacy = newLegacy(c.broker, p.checkpoint)
 	}
 	return p.legacy
 }
 
-// recovery is what there is to know of a session of the boot, up to now.
+// recovery is what there is to know of a session of the boot, up to now. Those who wait for their turn share one reading: all
+// clients of a boot may come at once.
 func (l *legacy) recovery(ctx context.Context, incarnation string) (r sessions.Recovery, err error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	asked := time.Now()
+	select {
+	case l.turn <- struct{}{}:
+		defer func() { <-l.turn }()
+	case <-ctx.Done():
+		return r, fmt.Errorf("%w: read what boot %s has left behind: %w", sessions.ErrUnavailable, l.boot, ctx.Err())
+	}
+	if l.read.After(asked) {
+		return l.knownInTurn(incarnation), nil
+	}
+	began := time.Now()
 	if l.checkpoint.Time.IsZero() {
 		if err := l.readCheckpoint(ctx); err != nil {
 			return r, err
@@ -66,11 +82,11 @@ func (l *legacy) recovery(ctx context.Context, incarnation string) (r sessions.R
 			return r, err
 		}
 	}
-	l.upTo = max(from, last.Sequence)
-	return l.knownLocked(incarnation), nil
+	l.upTo, l.read = max(from, last.Sequence), began
+	return l.knownInTurn(incarnation), nil
 }
 
-// readCheckpoint reads what the boot has written before it came. mu is held.
+// readCheckpoint reads what the boot has written before it came. It is the caller's turn.
 func (l *legacy) readCheckpoint(ctx context.Context) error {
 	checkpoints, err := l.broker.storage.Store.Checkpoints(ctx)
 	if err != nil {
@@ -87,20 +103,19 @@ func (l *legacy) readCheckpoint(ctx context.Context) error {
 
 // lastSeen is when the boot was last known to be alive.
 func (l *legacy) lastSeen() time.Time {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	l.turn <- struct{}{}
+	defer func() { <-l.turn }()
 	return l.checkpoint.Time
 }
 
 // known is what recovery has found out about a session up to now.
 func (l *legacy) known(r *sessions.Record) sessions.Recovery {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.knownLocked(r.Incarnation)
+	l.turn <- struct{}{}
+	defer func() { <-l.turn }()
+	return l.knownInTurn(r.Incarnation)
 }
 
-func (l *legacy) knownLocked(incarnation string) sessions.Recovery {
-	return sessions.Recovery{
-		Checkpoints: map[string]*sessions.Checkpoint{l.checkpoint.Boot: &l.checkpoint}, IDs: l.ids[incarnation], Now: l.checkpoint.Time,
-	}
+func (l *legacy) knownInTurn(incarnation string) sessions.Recovery {
+	c := l.checkpoint
+	return sessions.Recovery{Checkpoints: map[string]*sessions.Checkpoint{c.Boot: &c}, IDs: l.ids[incarnation], Now: c.Time}
 }
