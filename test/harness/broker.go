@@ -45,8 +45,6 @@ type process struct {
 	cmd    *exec.Cmd
 	exited chan struct{} // closed after err is set
 	err    error
-	// drain is what it may take to end in addition to StopLimit.
-	drain time.Duration
 }
 
 // DrainWithin is how long the broker takes, when it ends, to send its clients to others.
@@ -140,7 +138,6 @@ func (b *Broker) Begin() (ready func()) {
 	b.t.Helper()
 	var firstLine <-chan string
 	b.process, firstLine = b.startProcess()
-	b.process.drain = b.drain
 	return func() {
 		b.t.Helper()
 		if err := b.becomeReady(firstLine); err != nil {
@@ -229,26 +226,36 @@ func (b *Broker) Kill() {
 	b.process, b.paused = nil, false
 }
 
-// Stop ends the broker with SIGTERM; it must exit with code 0 within StopLimit. It returns how long that took.
+// Stop ends the broker with SIGTERM; it must exit with code 0 within StopLimit, and the time that it may drain. It returns how long that took.
 func (b *Broker) Stop() time.Duration {
+	b.t.Helper()
+	begin := time.Now()
+	b.Terminate()
+	b.AwaitExit(StopLimit + b.drain)
+	return time.Since(begin)
+}
+
+// Terminate sends SIGTERM.
+func (b *Broker) Terminate() {
+	b.t.Helper()
+	if err := b.process.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		b.t.Errorf("SIGTERM: %v\nlog of the broker:\n%s", err, b.log.tail(40))
+	}
+}
+
+// AwaitExit waits until the broker, which was told to end, has exited: with code 0, within limit.
+func (b *Broker) AwaitExit(limit time.Duration) {
 	b.t.Helper()
 	p := b.process
 	b.process = nil
-	took, err := p.stop()
-	if err != nil {
-		b.t.Errorf("SIGTERM: %v\nlog of the broker:\n%s", err, b.log.tail(40))
+	if err := p.awaitExit(limit); err != nil {
+		b.t.Errorf("the end of the broker: %v\nits log:\n%s", err, b.log.tail(40))
 	}
-	return took
 }
 
-func (p *process) stop() (time.Duration, error) {
-	limit := StopLimit + p.drain
+func (p *process) awaitExit(limit time.Duration) error {
 	if raceEnabled {
 		limit *= 4
-	}
-	begin := time.Now()
-	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		return 0, err
 	}
 	select {
 	case <-p.exited:
@@ -260,12 +267,12 @@ func (p *process) stop() (time.Duration, error) {
 		case <-time.After(time.Second):
 			p.kill()
 		}
-		return time.Since(begin), fmt.Errorf("the broker did not exit within %v", limit)
+		return fmt.Errorf("it did not exit within %v", limit)
 	}
 	if p.err != nil {
-		return time.Since(begin), fmt.Errorf("the broker ended badly: %w", p.err)
+		return fmt.Errorf("it ended badly: %w", p.err)
 	}
-	return time.Since(begin), nil
+	return nil
 }
 
 // For is the broker as a subtest uses it that did not start it: what goes wrong fails the subtest.
@@ -292,8 +299,8 @@ func (b *Broker) cleanup() {
 	b.log.show(b.t, "the broker at "+b.MQTT)
 }
 
-// RunToExit runs the broker's program with these arguments, for a start that must fail, and returns its exit code,
-// standard output and standard error.
+// RunToExit runs the broker's program with these arguments, for a start that must fail or a command that comes to its end, and
+// returns its exit code, standard output and standard error.
 func RunToExit(t testing.TB, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), startLimit)

@@ -1,6 +1,10 @@
 package harness
 
 import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -39,6 +43,49 @@ func (c *Cluster) For(t testing.TB) *Cluster {
 		view.Brokers[i] = b.For(t)
 	}
 	return &view
+}
+
+// Node is the name of the broker among others, which its data directory keeps.
+func (b *Broker) Node() string {
+	b.t.Helper()
+	name, err := os.ReadFile(filepath.Join(b.DataDir, "node"))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return strings.TrimSpace(string(name))
+}
+
+// Drain has a node hand its clients over and end, as an operator does (dunlin node drain).
+func (c *Cluster) Drain(b *Broker) {
+	b.t.Helper()
+	c.nodeCommand(b.t, "drain", b.Node())
+}
+
+// AwaitState waits until a node is shown in a state (dunlin node ls).
+func (c *Cluster) AwaitState(b *Broker, state string) {
+	b.t.Helper()
+	Eventually(b.t, Patience, b.Node()+" is "+state, func() error {
+		var nodes []struct{ Node, State string }
+		if err := json.Unmarshal([]byte(c.nodeCommand(b.t, "ls", "-o", "json")), &nodes); err != nil {
+			return err
+		}
+		for _, n := range nodes {
+			if n.Node == b.Node() && n.State == state {
+				return nil
+			}
+		}
+		return fmt.Errorf("the nodes are %v", nodes)
+	})
+}
+
+// nodeCommand runs a command of dunlin node, which must succeed, and returns what it prints.
+func (c *Cluster) nodeCommand(t testing.TB, args ...string) string {
+	t.Helper()
+	code, out, errOut := RunToExit(t, append(append([]string{"node"}, args...), "--nats", c.Servers[0].URL())...)
+	if code != 0 {
+		t.Fatalf("dunlin node %s: exit code %d: %s", strings.Join(args, " "), code, errOut)
+	}
+	return out
 }
 
 // Pause stops the process where it is (SIGSTOP), as a machine that hangs.

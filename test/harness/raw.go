@@ -2,6 +2,7 @@ package harness
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -181,24 +182,38 @@ func (r *Raw) Subscribe(requests ...mqttcodec.SubscriptionRequest) []*mqttcodec.
 // SubscribePacket is Subscribe with the whole packet. All filters must be granted as asked.
 func (r *Raw) SubscribePacket(s *mqttcodec.Subscribe) []*mqttcodec.Publish {
 	r.t.Helper()
-	r.Send(s)
-	var early []*mqttcodec.Publish
+	early, err := r.TrySubscribePacket(s)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return early
+}
+
+// TrySubscribePacket is SubscribePacket for a connection that may be gone.
+func (r *Raw) TrySubscribePacket(s *mqttcodec.Subscribe) (early []*mqttcodec.Publish, err error) {
+	if err := r.TrySend(s); err != nil {
+		return nil, err
+	}
 	for {
-		switch p := r.Read().(type) {
+		p, err := r.TryRead()
+		if err != nil {
+			return early, fmt.Errorf("waiting for SUBACK: %w", err)
+		}
+		switch p := p.(type) {
 		case *mqttcodec.Publish:
 			early = append(early, p)
 		case *mqttcodec.Suback:
 			if p.PacketID != s.PacketID || len(p.Reasons) != len(s.Requests) {
-				r.t.Fatalf("SUBACK %+v for SUBSCRIBE %d of %d filters [MQTT-3.8.4-2][MQTT-3.8.4-5]", p, s.PacketID, len(s.Requests))
+				return early, fmt.Errorf("SUBACK %+v for SUBSCRIBE %d of %d filters [MQTT-3.8.4-2][MQTT-3.8.4-5]", p, s.PacketID, len(s.Requests))
 			}
 			for i, reason := range p.Reasons {
 				if byte(reason) != byte(s.Requests[i].Options.QoS) {
-					r.t.Fatalf("filter %q asked for QoS %d, SUBACK %#x", s.Requests[i].Filter, s.Requests[i].Options.QoS, reason)
+					return early, fmt.Errorf("filter %q asked for QoS %d, SUBACK %#x", s.Requests[i].Filter, s.Requests[i].Options.QoS, reason)
 				}
 			}
-			return early
+			return early, nil
 		default:
-			r.t.Fatalf("waiting for SUBACK, got %T %+v", p, p)
+			return early, fmt.Errorf("waiting for SUBACK, got %T %+v", p, p)
 		}
 	}
 }
