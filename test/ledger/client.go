@@ -34,13 +34,22 @@ type client struct {
 	patience time.Duration
 	// restless, unless nil, makes it leave its connection now and then, without cause, for another.
 	restless *rand.Rand
-	lost     time.Time // when a connection broke that is not replaced yet
-	// failovers are how long it took from the loss of a connection to the next CONNACK.
-	failovers []time.Duration
+	// loss, unless its Lost is zero, is of a connection that broke and is not replaced yet; losses are those before.
+	loss   Loss
+	losses []Loss
 	// left is a connection that it has not closed before it opened the next: that one takes its session over.
 	left *harness.Raw
 
-	connection atomic.Pointer[harness.Raw] // the last one, for HangUp
+	connection atomic.Pointer[harness.Raw] // nil without one
+}
+
+// Loss is a connection that broke.
+type Loss struct {
+	// Lost is when the client noticed, Back when it had CONNACK on another connection.
+	Lost, Back time.Time
+	// Version is the client's, Farewell the reason of the DISCONNECT that came before, 0 without one.
+	Version  mqttcodec.Version
+	Farewell mqttcodec.ReasonCode
 }
 
 // HangUp ends the connection, from any goroutine.
@@ -49,6 +58,9 @@ func (c *client) HangUp() {
 		r.Drop()
 	}
 }
+
+// connected reports, to any goroutine, whether it has a connection.
+func (c *client) connected() bool { return c.connection.Load() != nil }
 
 // connect connects to the session, which must be there once the client has been met.
 func (c *client) connect(t testing.TB, address string) (*harness.Raw, error) {
@@ -68,10 +80,11 @@ func (c *client) connect(t testing.TB, address string) (*harness.Raw, error) {
 		c.left.Drop()
 		c.left = nil
 	}
-	if !c.lost.IsZero() {
-		c.failovers = append(c.failovers, time.Since(c.lost))
-		c.lost = time.Time{}
+	if !c.loss.Lost.IsZero() {
+		c.loss.Back = time.Now()
+		c.losses = append(c.losses, c.loss)
 	}
+	c.loss = Loss{Version: c.version}
 	c.connection.Store(r)
 	return r, nil
 }
@@ -104,11 +117,12 @@ func (c *client) meet(r *harness.Raw) error {
 
 // end notes how a connection ended. One that is left on purpose is closed in order, or not, or not yet.
 func (c *client) end(r *harness.Raw, err error) {
+	c.connection.Store(nil)
 	switch {
 	case !errors.Is(err, errMoved):
 		r.Drop()
 		if err != nil {
-			c.lost = time.Now()
+			c.loss.Lost = time.Now()
 		}
 	case c.restless.IntN(3) == 0:
 		c.left = r
@@ -116,6 +130,21 @@ func (c *client) end(r *harness.Raw, err error) {
 		r.Drop()
 	default:
 		_ = r.TryDisconnect() // the broker may be gone
+	}
+}
+
+// keep runs one connection after another until stopped is closed: on one address until that connection ends, then on the next.
+func keep(t *testing.T, stopped <-chan struct{}, addresses []string, first int, rest func() time.Duration, run func(address string) error) {
+	for i := first; ; i++ {
+		if err := run(addresses[i%len(addresses)]); errors.Is(err, ErrBroken) {
+			t.Error(err)
+			return
+		}
+		select {
+		case <-stopped:
+			return
+		case <-time.After(rest()):
+		}
 	}
 }
 

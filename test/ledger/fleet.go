@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -32,18 +31,21 @@ type Fleet struct {
 // NewFleet makes clients of both versions, with publishers at QoS 1 and 2, and subscribes the subscribers at an address.
 func NewFleet(t *testing.T, address string) *Fleet {
 	t.Helper()
-	f := &Fleet{t: t, Returning: newSubscriber("returning", mqttcodec.V5)}
+	f := &Fleet{t: t, Returning: newSubscriber("returning", mqttcodec.V5, 2, topics+"#")}
 	for i := range 4 {
-		f.Publishers = append(f.Publishers, newPublisher(fmt.Sprint("publisher", i), harness.Versions[i%2], mqttcodec.QoS(1+i/2)))
+		id := fmt.Sprint("publisher", i)
+		f.Publishers = append(f.Publishers, newPublisher(id, harness.Versions[i%2], mqttcodec.QoS(1+i/2), topics+id))
 	}
 	for i, v := range harness.Versions {
-		f.Online = append(f.Online, newSubscriber(fmt.Sprint("online", i), v))
-		f.Away = append(f.Away, newSubscriber(fmt.Sprint("away", i), v))
+		f.Online = append(f.Online, newSubscriber(fmt.Sprint("online", i), v, 2, topics+"#"))
+		f.Away = append(f.Away, newSubscriber(fmt.Sprint("away", i), v, 2, topics+"#"))
 	}
 	for _, s := range f.Subscribers() {
-		if err := s.subscribe(t, address); err != nil {
+		r, err := s.subscribe(t, address)
+		if err != nil {
 			t.Fatal(err)
 		}
+		r.Disconnect() // as a client that is away
 	}
 	return f
 }
@@ -105,30 +107,18 @@ func (f *Fleet) Play(address string, subscribers []*Subscriber) (wait func()) {
 func (f *Fleet) PlayOn(addresses ...string) (stop func()) {
 	var clients sync.WaitGroup
 	stopped := make(chan struct{})
-	keep := func(number int, rest time.Duration, run func(address string) error) {
-		clients.Go(func() {
-			for i := number; ; i++ {
-				if err := run(addresses[i%len(addresses)]); errors.Is(err, ErrBroken) {
-					f.t.Error(err)
-					return
-				}
-				select {
-				case <-stopped:
-					return
-				case <-time.After(rest):
-				}
-			}
-		})
+	on := func(first int, rest time.Duration, run func(address string) error) {
+		clients.Go(func() { keep(f.t, stopped, addresses, first, func() time.Duration { return rest }, run) })
 	}
 	const rest = 50 * time.Millisecond
 	for i, p := range f.Publishers {
-		keep(i, rest, func(address string) error { return p.Run(f.t, address) })
+		on(i, rest, func(address string) error { return p.Run(f.t, address) })
 	}
 	for i, s := range f.Online {
-		keep(i, rest, func(address string) error { return s.Run(f.t, address, 1<<30) })
+		on(i, rest, func(address string) error { return s.Run(f.t, address, 1<<30) })
 	}
 	if f.Returning.restless != nil {
-		keep(0, 2*time.Second, func(address string) error { return f.Returning.Run(f.t, address, 1<<30) })
+		on(0, 2*time.Second, func(address string) error { return f.Returning.Run(f.t, address, 1<<30) })
 	}
 	return func() {
 		close(stopped)
@@ -155,48 +145,29 @@ func (f *Fleet) Complete(b *harness.Broker) {
 		c.restless, c.patience = nil, 0
 	}
 	for _, p := range f.Publishers {
-		f.must(p.id, func() error { return p.Run(f.t, b.MQTT) })
+		must(f.t, p.id, func() error { return p.Run(f.t, b.MQTT) })
 	}
 	marker := b.ConnectRaw(f.t, harness.CleanConnect(mqttcodec.V5, "marker"))
 	// Markers of QoS 1 and 2: order is promised for each on its own.
 	marker.PublishAll([]mqttcodec.Publish{{Topic: endTopic + "1", QoS: 1}, {Topic: endTopic + "2", QoS: 2}})
 	for _, s := range f.Subscribers() {
-		f.must(s.id, func() error { return s.Run(f.t, b.MQTT, 2) })
+		must(f.t, s.id, func() error { return s.Run(f.t, b.MQTT, 2) })
 	}
 }
 
 // must has a client connect until it has all. A node that has just come back may close it, but not again and again.
-func (f *Fleet) must(id string, run func() error) {
-	f.t.Helper()
-	harness.Eventually(f.t, 5*harness.Patience, id+" has all", func() error {
+func must(t *testing.T, id string, run func() error) {
+	t.Helper()
+	harness.Eventually(t, 5*harness.Patience, id+" has all", func() error {
 		err := run()
 		if errors.Is(err, ErrBroken) {
-			f.t.Fatal(err)
+			t.Fatal(err)
 		}
 		if err != nil {
-			f.t.Logf("%s connects again: %v", id, err)
+			t.Logf("%s connects again: %v", id, err)
 		}
 		return err
 	})
-}
-
-// Sum is what a comparison has found.
-type Sum struct {
-	Acknowledged, Subscribers      int
-	Lost, DuplicatesQoS2, Disorder int
-	// Failovers, sorted, are how long each client was without a connection that it had lost.
-	Failovers []time.Duration
-}
-
-// String is one line for the log.
-func (s Sum) String() string {
-	text := fmt.Sprintf("%d messages acknowledged, each for %d subscribers; lost %d, QoS 2 duplicates %d, order violations %d",
-		s.Acknowledged, s.Subscribers, s.Lost, s.DuplicatesQoS2, s.Disorder)
-	if n := len(s.Failovers); n > 0 {
-		text += fmt.Sprintf("; %d connections lost, from that to CONNACK p50 %v, p99 %v", n,
-			s.Failovers[n/2].Round(time.Millisecond), s.Failovers[n*99/100].Round(time.Millisecond))
-	}
-	return text
 }
 
 // Check compares what was received with what was sent, all of which is acknowledged, and fails the test where they differ.
@@ -205,12 +176,11 @@ func (f *Fleet) Check() Sum {
 	for _, p := range f.Publishers {
 		sum.Acknowledged += p.next
 		for _, s := range f.Subscribers() {
-			s.check(f.t, p, &sum)
+			s.check(f.t, p, 0, &sum)
 		}
 	}
 	for _, c := range f.clients() {
-		sum.Failovers = append(sum.Failovers, c.failovers...)
+		sum.Losses = append(sum.Losses, c.losses...)
 	}
-	slices.Sort(sum.Failovers)
 	return sum
 }

@@ -19,7 +19,8 @@ const publisherWindow = 16
 // reconnect it sends again, with DUP, in order, under the same identifiers. Owned by one goroutine at a time.
 type Publisher struct {
 	client
-	qos mqttcodec.QoS
+	qos    mqttcodec.QoS
+	topics []string // the messages go to one after another
 
 	unfinished []outgoing // in the order of sending
 	next       int        // the number of the next message
@@ -29,8 +30,8 @@ type Publisher struct {
 	pace       time.Duration // at least so long from one batch to the next
 }
 
-func newPublisher(id string, v mqttcodec.Version, qos mqttcodec.QoS) *Publisher {
-	return &Publisher{client: client{id: id, version: v}, qos: qos}
+func newPublisher(id string, v mqttcodec.Version, qos mqttcodec.QoS, topics ...string) *Publisher {
+	return &Publisher{client: client{id: id, version: v}, qos: qos, topics: topics}
 }
 
 // outgoing is one message that is not acknowledged in full.
@@ -40,7 +41,8 @@ type outgoing struct {
 	released bool // PUBREC has come: only PUBREL is sent
 }
 
-func (p *Publisher) topic() string { return topics + p.id }
+// sent is how many messages went to one of its topics; their payloads number them.
+func (p *Publisher) sent(topic int) int { return (p.next + len(p.topics) - 1 - topic) / len(p.topics) }
 
 // Run is one connection: until it ends, or all is acknowledged and the publisher is finishing.
 func (p *Publisher) Run(t testing.TB, address string) error {
@@ -84,12 +86,12 @@ func (p *Publisher) connectionOf(number int) int {
 	return n
 }
 
-// describe lists the first of some numbers, each with its connection.
-func (p *Publisher) describe(numbers []int) string {
+// describe lists the first of some numbers of a topic, each with its connection.
+func (p *Publisher) describe(topic int, numbers []int) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d of %d messages:", len(numbers), p.next)
+	fmt.Fprintf(&b, "%d of %d messages:", len(numbers), p.sent(topic))
 	for _, n := range numbers[:min(20, len(numbers))] {
-		fmt.Fprintf(&b, " %d (connection %d)", n, p.connectionOf(n))
+		fmt.Fprintf(&b, " %d (connection %d)", n, p.connectionOf(n*len(p.topics)+topic))
 	}
 	return b.String()
 }
@@ -109,7 +111,10 @@ func (p *Publisher) resend(r *harness.Raw) error {
 }
 
 func (p *Publisher) packet(o outgoing, duplicate bool) *mqttcodec.Publish {
-	return &mqttcodec.Publish{Topic: p.topic(), QoS: p.qos, PacketID: o.packetID, Duplicate: duplicate, Payload: fmt.Append(nil, o.number)}
+	return &mqttcodec.Publish{
+		Topic: p.topics[o.number%len(p.topics)], QoS: p.qos, PacketID: o.packetID, Duplicate: duplicate,
+		Payload: fmt.Append(nil, o.number/len(p.topics)),
+	}
 }
 
 // fill sends new messages until the window is full.
@@ -145,6 +150,7 @@ func (p *Publisher) take(r *harness.Raw, packet mqttcodec.Packet) error {
 		}
 		return fmt.Errorf("%w: PUBREC %+v at %s", ErrBroken, a, p.id)
 	case *mqttcodec.Disconnect:
+		p.loss.Farewell = a.Reason
 		return nil // the close follows
 	}
 	return fmt.Errorf("%w: %T for a publisher", ErrBroken, packet)
