@@ -88,6 +88,10 @@ scale-nodes: build nats-server ## what a message costs on each process when one,
 	go build -trimpath -o bin/bench ./test/bench
 	scripts/scale-nodes.sh bin/bench
 
+.PHONY: rolling-restart
+rolling-restart: ## restart three nodes one after another under load, with CLIENTS (5000): what clients and operators notice; nothing acknowledged is lost
+	DUNLIN_ROLLING_CLIENTS=$(or $(CLIENTS),5000) go test -count=1 -timeout 20m -v -run TestRollingRestart ./test/cluster
+
 .PHONY: flood
 flood: ## 10,000 idle clients, 1,000 that read nothing, and publishers as fast as they can: others go on
 	DUNLIN_FLOOD=full go test -count=1 -timeout 10m -v -run TestNothingAClientSendsStopsOthers ./test/wire
