@@ -138,6 +138,7 @@ func TestRivalsOnAllNodes(t *testing.T) {
 					c.subscribe(1, "t")
 					brokers[round%3].connected("publisher").publish1("t", "1")
 					c.takeAll("1")
+					elapse(time.Second) // its PUBACK is taken before the next ones come
 				}
 			})
 		})

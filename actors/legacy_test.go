@@ -27,7 +27,7 @@ func TestSessionsOfBootShareReading(t *testing.T) {
 			}
 		}
 		append1("early/1/1")
-		l := newLegacy(b.Broker, sessions.Checkpoint{Boot: "gone"})
+		l := newLegacy(b.Broker, sessions.Checkpoint{Boot: "gone", Time: time.Now()})
 		var reads atomic.Int64
 		storage.Latency(func(o sessionstest.Operation) time.Duration {
 			if o.Kind != sessionstest.Read {

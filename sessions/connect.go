@@ -85,7 +85,7 @@ const (
 func (s *Session) recordHolds(now time.Time, in Connect) bool {
 	p := in.Packet
 	away := now.Sub(s.detachedAt)
-	return s.record.stored && s.record.quiet() && !s.foreign && s.claimJournal <= s.journal.durable &&
+	return s.record.stored && s.record.quiet() && !s.foreign && !s.contested && s.claimJournal <= s.journal.durable &&
 		s.will == nil && s.firing == nil && p.Will == nil && 0 <= away && away <= soonBack &&
 		p.Version == s.version && in.Identity.Principal == s.identity.Principal && s.grantedExpiry(p) == s.expiry
 }

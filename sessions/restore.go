@@ -49,6 +49,9 @@ func Restore(cfg *Config, stored Stored, recovery Recovery) (*Session, error) {
 	return s, err
 }
 
+// Contest notes that another node may be about to claim the session: a client is let in when its own claim is durable, not before.
+func (s *Session) Contest() { s.contested = true }
+
 // LeftAt is when the connection of a stored session ended: as recorded, else the last sign of life of its owner. A client
 // that left shortly before that, and left no will, may have been back without a word of it in the record (see recordHolds):
 // it counts as left with its owner, so that its session does not end too early.

@@ -78,8 +78,8 @@ type Session struct {
 	// claim is the version of the record that makes the session ours.
 	claim        uint64
 	claimJournal uint64
-	// foreign: the journal was written by another boot, so it has to be rewritten before CONNACK.
-	foreign                bool
+	// foreign: the journal was written by another boot, so it has to be rewritten before CONNACK. contested: see Contest.
+	foreign, contested     bool
 	discardDue, discarding bool
 	// journalLazy: the journal is behind, by something that nothing waits for.
 	journalLazy, turnRequested bool
@@ -439,6 +439,7 @@ func (s *Session) onRecordSaved(now time.Time, r Result, dst []Effect) []Effect 
 		return s.becomeFenced(reasonOf(r.Err), r.Err, dst)
 	}
 	s.record.end(r.Sequence, true)
+	s.contested = false
 	dst = s.afterDurable(dst)
 	if s.state == stateConnecting && s.record.durable >= s.claim {
 		s.epoch = r.Sequence
