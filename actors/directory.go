@@ -105,8 +105,8 @@ func (d *directory) connect(c *connection, m *attach) bool {
 		m.stamp = d.broker.cluster.nextStamp()
 	}
 	ref := d.actorOf(s, m.packet.ClientID, m)
-	c.session.Store(ref)
 	ref.post(m)
+	c.session.Store(ref) // what is read from now on comes behind it
 	return true
 }
 

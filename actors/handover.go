@@ -205,13 +205,11 @@ func (a *sessionActor) connectAgain() {
 		c.refuse(mqttcodec.ServerBusy)
 		return
 	}
-	if !a.broker.directory.connect(c, again.attach) || len(again.held) == 0 && again.lost == nil {
-		return
-	}
 	in := &inbound{connection: c, packets: again.held}
 	if again.lost != nil {
 		in.err = again.lost.Err
 	}
 	c.inflow.add(len(again.held), 0)
-	c.session.Load().post(in)
+	again.attach.behind = []*inbound{in}
+	a.broker.directory.connect(c, again.attach)
 }

@@ -74,3 +74,28 @@ func TestSessionIsTakenFromNodeThatHasJustCome(t *testing.T) {
 		}
 	})
 }
+
+// A CONNECT that is taken again, since another node was faster, keeps what came behind it.
+func TestConnectThatIsTakenAgainKeepsWhatCameBehind(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		nodes := newTestCluster(t)
+		a, b := nodes.start("a"), nodes.start("b")
+		nodes.storage.Hold(sessionstest.SaveRecord)
+		here, there := a.client(mqttcodec.V5), b.client(mqttcodec.V5)
+		here.send(connectPacket(mqttcodec.V5, "c"))
+		synctest.Wait()
+		there.send(connectPacket(mqttcodec.V5, "c"), &mqttcodec.Publish{QoS: 1, PacketID: 1, Topic: "t"})
+		there.send(&mqttcodec.Publish{QoS: 1, PacketID: 2, Topic: "t"})
+		synctest.Wait()
+		nodes.storage.Release(sessionstest.SaveRecord)
+		if ack := expect[*mqttcodec.Connack](there); ack.Reason != mqttcodec.Success {
+			t.Fatalf("got %+v", ack)
+		}
+		for id := range uint16(2) {
+			if ack := expect[*mqttcodec.Puback](there); ack.PacketID != id+1 {
+				t.Fatalf("got %+v", ack)
+			}
+		}
+		here.wantEnd()
+	})
+}

@@ -143,6 +143,10 @@ func (a *sessionActor) succeed() {
 			a.succession.waiting = nil
 		}
 		a.enter(m)
+		for _, in := range m.behind {
+			a.onInbound(in)
+		}
+		m.behind = nil
 	}
 }
 

@@ -66,6 +66,25 @@ func TestConnectionIsLetInAndHeardOutBeforeTheNext(t *testing.T) {
 	})
 }
 
+// What a client sends behind its CONNECT, while the connection before is heard out, is carried out behind it. (3.1.4) [case 23]
+func TestPacketsBehindConnectWaitWithIt(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		b := startOnPipes(t, sessionstest.New(), "boot")
+		b.connected("c")
+		second := b.client(mqttcodec.V5)
+		second.send(connectPacket(mqttcodec.V5, "c"))
+		synctest.Wait()
+		second.send(&mqttcodec.Publish{QoS: 1, PacketID: 1, Topic: "a"})
+		second.send(&mqttcodec.Publish{QoS: 1, PacketID: 2, Topic: "a"})
+		expect[*mqttcodec.Connack](second)
+		for id := range uint16(2) {
+			if ack := expect[*mqttcodec.Puback](second); ack.PacketID != id+1 {
+				t.Fatalf("got %+v", ack)
+			}
+		}
+	})
+}
+
 // A connection that says nothing keeps the next one waiting for a moment, and one that cannot be heard, since storage does
 // not take what it sends, not for long. [MQTT-3.1.4-3] [case 195]
 func TestNextConnectionDoesNotWaitLong(t *testing.T) {

@@ -19,6 +19,8 @@ type attach struct {
 	// stamp is that of the claim to the session, tries how often it was not the first after all.
 	stamp int64
 	tries int
+	// behind is what came behind it while it waited.
+	behind []*inbound
 }
 
 // inbound: packets of a client, read together. connection → session.

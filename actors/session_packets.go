@@ -61,6 +61,12 @@ func (a *sessionActor) dropPackets() {
 const keptPackets = 32
 
 func (a *sessionActor) onInbound(m *inbound) {
+	for _, w := range a.succession.waiting {
+		if w.connection == m.connection {
+			w.behind = append(w.behind, m) // bounded by the connection's inbound bound
+			return
+		}
+	}
 	handed := a.broker.router.handed.Load()
 	for i, p := range m.packets {
 		pending, kept := a.session.Pending(), a.session.Kept()
