@@ -105,7 +105,7 @@ func (a *sessionActor) onRelinquish(m *relinquish) {
 	switch {
 	case a.ownClaim().After(m.claim):
 		m.reply(sessions.Release{Later: true})
-		if m.answer == nil && a.claimOf(a.stamp).After(m.claim) {
+		if a.claimOf(a.stamp).After(m.claim) {
 			a.announce() // it was not heard; a client that is still to be let in is announced then
 		}
 		return

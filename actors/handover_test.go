@@ -99,3 +99,50 @@ func TestConnectThatIsTakenAgainKeepsWhatCameBehind(t *testing.T) {
 		here.wantEnd()
 	})
 }
+
+// A CONNECT that came too late is refused, and not another on the same node that came later.
+func TestLatestOfSeveralOnOneNodeStays(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		nodes := newTestCluster(t)
+		a, b := nodes.start("a"), nodes.start("b")
+		a.connected("c")
+		nodes.storage.Latency(func(o sessionstest.Operation) time.Duration {
+			if o.Kind == sessionstest.Read {
+				return 100 * time.Millisecond
+			}
+			return 0
+		})
+		first, second, third := b.client(mqttcodec.V5), a.client(mqttcodec.V5), b.client(mqttcodec.V5)
+		first.send(connectPacket(mqttcodec.V5, "c"))
+		elapse(5 * time.Millisecond)
+		second.send(connectPacket(mqttcodec.V5, "c"))
+		elapse(5 * time.Millisecond)
+		third.send(connectPacket(mqttcodec.V5, "c"))
+		if ack := expect[*mqttcodec.Connack](first); ack.Reason != mqttcodec.ServerBusy {
+			t.Errorf("the first one got %+v", ack)
+		}
+		if ack := expect[*mqttcodec.Connack](third); ack.Reason != mqttcodec.Success || !ack.SessionPresent {
+			t.Errorf("the last one got %+v", ack)
+		}
+	})
+}
+
+// A node whose clock is behind, and that did not hear of a client of another, is told so by a CONNECT that is refused: the next one is
+// later.
+func TestClockThatIsBehindIsToldSo(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		nodes := newTestCluster(t)
+		a, b := nodes.start("a"), nodes.start("b")
+		a.cluster.see(time.Now().Add(time.Hour).UnixNano()) // as if its clock were ahead
+		nodes.neighbours.Deafen("b", true)
+		here := a.connected("c")
+		nodes.neighbours.Deafen("b", false)
+		first := b.client(mqttcodec.V5)
+		first.send(connectPacket(mqttcodec.V5, "c"))
+		if ack := expect[*mqttcodec.Connack](first); ack.Reason != mqttcodec.ServerBusy {
+			t.Fatalf("got %+v", ack)
+		}
+		b.connected("c")
+		here.wantTakenOver()
+	})
+}

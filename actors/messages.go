@@ -52,7 +52,9 @@ type loaded struct {
 	session *sessions.Session
 	// borrowed: it is another node's until a client is let in here.
 	borrowed bool
-	err      error
+	// client is the CONNECT for which it was read, nil when there was none.
+	client *attach
+	err    error
 }
 
 // queueFetched: what the durable queue that a session catches up from held. loader → session.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"slices"
 
 	"dunlin/mqttcodec"
 	"dunlin/sessions"
@@ -25,19 +26,21 @@ func (a *sessionActor) load() {
 // read reads the session from storage, for the client that has connected if there is one.
 func (a *sessionActor) read() {
 	l := loading{clientID: a.clientID, scanFrom: a.scanFrom, failed: len(a.ghosts) > 0}
-	if m := a.entered; m != nil {
-		l.stamp, l.principal = m.stamp, m.identity.Principal
+	client := a.entered
+	if client != nil {
+		l.stamp, l.principal = client.stamp, client.identity.Principal
 	}
 	a.entered = nil
 	a.broker.work(func(ctx context.Context) {
 		s, borrowed, err := a.broker.loadSession(ctx, l)
-		a.ref.post(&loaded{s, borrowed, err})
+		a.ref.post(&loaded{s, borrowed, client, err})
 	})
 }
 
 func (a *sessionActor) onLoaded(m *loaded) {
 	switch {
-	case errors.Is(m.err, errElsewhere):
+	case errors.Is(m.err, errElsewhere), errors.Is(m.err, errLater), errors.Is(m.err, errDenied):
+		a.refuseEarly(m.err, func(early *attach) bool { return early == m.client })
 		if a.entered = a.earliest(); a.entered != nil {
 			a.read()
 			return
@@ -45,13 +48,9 @@ func (a *sessionActor) onLoaded(m *loaded) {
 		a.forgo()
 		return
 	case m.err != nil:
-		a.refuseEarly(m.err)
-		if errors.Is(m.err, errLater) || errors.Is(m.err, errDenied) {
-			a.forgo()
-		} else {
-			a.broker.log.Error("session could not be read", "client", a.clientID, "err", m.err)
-			a.abandon()
-		}
+		a.refuseEarly(m.err, everyone)
+		a.broker.log.Error("session could not be read", "client", a.clientID, "err", m.err)
+		a.abandon()
 		return
 	}
 	a.session, a.borrowed = m.session, m.borrowed
@@ -73,8 +72,8 @@ func (a *sessionActor) earliest() *attach {
 	return nil
 }
 
-// refuseEarly turns away the clients that wait for a session that cannot be had.
-func (a *sessionActor) refuseEarly(why error) {
+// refuseEarly turns away those of the clients that wait for the session to be read who cannot have it.
+func (a *sessionActor) refuseEarly(why error, whom func(*attach) bool) {
 	reason := mqttcodec.ServerUnavailable
 	switch {
 	case errors.Is(why, errLater):
@@ -82,13 +81,24 @@ func (a *sessionActor) refuseEarly(why error) {
 	case errors.Is(why, errDenied):
 		reason = mqttcodec.NotAuthorized
 	}
+	a.early = slices.DeleteFunc(a.early, func(e any) bool {
+		m, ok := e.(*attach)
+		if !ok || !whom(m) {
+			return false
+		}
+		a.handled++
+		a.broker.log.Info("client refused", "client", a.clientID, "connection", m.connection.id, "reason", reason, "err", why)
+		m.connection.refuse(reason)
+		return true
+	})
+}
+
+func everyone(*attach) bool { return true }
+
+// giveUpEarly forgets what waits for a session that is not to be had.
+func (a *sessionActor) giveUpEarly() {
 	for _, m := range a.early {
-		switch m := m.(type) {
-		case *attach:
-			a.handled++
-			a.broker.log.Info("client refused", "client", a.clientID, "connection", m.connection.id, "reason", reason, "err", why)
-			m.connection.refuse(reason)
-		case *wake:
+		if _, ok := m.(*wake); ok {
 			a.handled++
 		}
 	}
@@ -97,7 +107,7 @@ func (a *sessionActor) refuseEarly(why error) {
 
 // forgo lets the actor go of a session that is another node's.
 func (a *sessionActor) forgo() {
-	a.refuseEarly(errLater)
+	a.giveUpEarly()
 	a.session = sessions.New(&a.broker.cfg.Sessions, a.clientID, sessions.Stored{})
 	a.stored, a.borrowed = false, true
 	a.layGhosts()
