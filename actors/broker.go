@@ -162,6 +162,7 @@ func start(ctx context.Context, cfg Config, storage Storage, log *slog.Logger, o
 		open.close()
 		return nil, fmt.Errorf("write the first checkpoint: %w", err)
 	}
+	b.cluster.checkpointTaken(time.Now())
 	b.wheel = newTimerWheel(50*time.Millisecond, time.Now)
 	b.turns = newJournalTurns()
 	b.router.replaced = func() {

@@ -46,8 +46,10 @@ type cluster struct {
 	draining   atomic.Bool
 	drainAsked chan struct{}
 	asking     sync.Once
-	// isolated: storage has not answered for so long that others may have taken over what is here.
+	// isolated: it was noticed that storage has not answered for so long that others may have taken over what is here; see cutOff.
 	isolated atomic.Bool
+	// taken is when the last checkpoint was written that storage has taken, in nanoseconds since since.
+	taken atomic.Int64
 
 	// mu guards the fields below it, and the peers.
 	mu    sync.Mutex
@@ -415,13 +417,27 @@ func (c *cluster) HasShare(name string, removing bool) bool {
 	return c.broker.shares.has(name, removing)
 }
 
-// isolate takes note of how long ago storage has taken a checkpoint. A node that has company lets go of its persistent sessions when
-// that is too long: others take them over, and it would not hear of that.
-func (c *cluster) isolate(silent time.Duration) {
-	isolated := silent > c.broker.cfg.IsolationTimeout && c.company()
+// checkpointTaken takes note that storage has taken a checkpoint that was written at a time.
+func (c *cluster) checkpointTaken(at time.Time) { c.taken.Store(int64(at.Sub(c.since))) }
+
+// silent is how long ago the last checkpoint was written that storage has taken.
+func (c *cluster) silent(now time.Time) time.Duration {
+	return now.Sub(c.since) - time.Duration(c.taken.Load())
+}
+
+// cutOff reports whether storage has not answered for so long that others may have taken over what is here. A process that was stopped
+// is so when it goes on, whatever it does first.
+func (c *cluster) cutOff(now time.Time) bool {
+	return !c.alone() && c.silent(now) > c.broker.cfg.IsolationTimeout && c.company()
+}
+
+// isolate finds out whether the node is cut off. Then it lets go of its persistent sessions: others take them over, and it would not
+// hear of that.
+func (c *cluster) isolate(now time.Time) {
+	isolated := c.cutOff(now)
 	switch was := c.isolated.Swap(isolated); {
 	case isolated && !was:
-		c.broker.log.Error("this node is cut off from storage, but others may not be; its persistent clients are disconnected", "silent_for", silent)
+		c.broker.log.Error("this node is cut off from storage, but others may not be; its persistent clients are disconnected", "silent_for", c.silent(now))
 		c.broker.resting.clear() // what rests may be another node's by now
 		c.broker.directory.isolate()
 	case was && !isolated:

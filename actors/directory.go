@@ -92,7 +92,7 @@ func (d *directory) connect(c *connection, m *attach) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
-	case d.closed.Load() || d.broker.cluster.isolated.Load():
+	case d.closed.Load() || d.broker.cluster.isolated.Load() || d.broker.cluster.cutOff(time.Now()):
 		c.refuse(mqttcodec.ServerUnavailable) // CONNACK has no 0x8B
 		return false
 	case d.broker.cluster.draining.Load():

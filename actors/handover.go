@@ -71,6 +71,19 @@ func (d *directory) announceAll() { d.postAll(&announce{}) }
 // isolated: storage does not answer, and other nodes may take the session over. directory → session.
 type isolated struct{}
 
+// isolate lets go of the client, if there is a stored session, which may be another node's by now. What is unfinished of one without a client is
+// for storage to tell: it might be finished elsewhere, and once more here.
+func (a *sessionActor) isolate() {
+	switch {
+	case a.isolated || a.gone || a.session == nil || a.session.Fenced() || !a.session.Recorded():
+	case a.session.Connection() == 0:
+		a.abandon()
+	default:
+		a.isolated = true
+		a.step(sessions.Shutdown{Another: true})
+	}
+}
+
 // announce: other nodes may not know that the session has a client. directory → session.
 type announce struct{}
 

@@ -9,8 +9,42 @@ import (
 	"dunlin/sessions"
 )
 
-// mortal is the storage of one node of several: when the node is killed nothing that it still writes is stored, or answered.
-type mortal struct{ dead atomic.Bool }
+// mortal is the storage of one node of several: when the node is killed nothing that it still writes is stored, or answered. While it
+// is cut off nothing is stored, or read, and that is the answer. While it is stopped it cannot even see that: a checkpoint that it
+// writes is answered when it goes on.
+type mortal struct {
+	dead, cut atomic.Bool
+	stopped   atomic.Pointer[chan struct{}]
+}
+
+// cutOff keeps a node from storage and from the other nodes, or ends that.
+func (c *testCluster) cutOff(b *testBroker, cut bool) {
+	b.mortal.cut.Store(cut)
+	c.neighbours.Deafen(b.cfg.Sessions.Boot, cut)
+}
+
+// stop stops what a node does by itself; goOn ends that.
+func (b *testBroker) stop() {
+	stopped := make(chan struct{})
+	b.mortal.stopped.Store(&stopped)
+}
+
+func (b *testBroker) goOn() {
+	if stopped := b.mortal.stopped.Swap(nil); stopped != nil {
+		close(*stopped)
+	}
+}
+
+// write carries out a write, if the node lives and is not cut off.
+func (m *mortal) write(to sessions.Sink, token uint64, write func()) {
+	switch {
+	case m.dead.Load():
+	case m.cut.Load():
+		go to.Stored(sessions.Result{Token: token, Err: m.err()})
+	default:
+		write()
+	}
+}
 
 // kill ends the broker as kill -9 would, while other nodes go on with the storage.
 func (b *testBroker) kill() {
@@ -33,8 +67,8 @@ func (m *mortal) of(parts Storage) Storage {
 }
 
 func (m *mortal) err() error {
-	if m.dead.Load() {
-		return fmt.Errorf("%w: the node is dead", sessions.ErrUnavailable)
+	if m.dead.Load() || m.cut.Load() {
+		return fmt.Errorf("%w: the node is dead, or cut off", sessions.ErrUnavailable)
 	}
 	return nil
 }
@@ -45,24 +79,35 @@ type mortalStore struct {
 }
 
 func (s *mortalStore) SaveRecord(clientID string, record []byte, expect uint64, to sessions.Sink, token uint64) {
-	if !s.m.dead.Load() {
-		s.Store.SaveRecord(clientID, record, expect, to, token)
-	}
+	s.m.write(to, token, func() { s.Store.SaveRecord(clientID, record, expect, to, token) })
 }
 
 func (s *mortalStore) SaveJournal(clientID string, journal []byte, expect uint64, to sessions.Sink, token uint64) {
-	if !s.m.dead.Load() {
-		s.Store.SaveJournal(clientID, journal, expect, to, token)
-	}
+	s.m.write(to, token, func() { s.Store.SaveJournal(clientID, journal, expect, to, token) })
 }
 
 func (s *mortalStore) Delete(clientID string, expect uint64, to sessions.Sink, token uint64) {
-	if !s.m.dead.Load() {
-		s.Store.Delete(clientID, expect, to, token)
+	s.m.write(to, token, func() { s.Store.Delete(clientID, expect, to, token) })
+}
+
+func (s *mortalStore) Load(ctx context.Context, clientID string) (sessions.Stored, error) {
+	if err := s.m.err(); err != nil {
+		return sessions.Stored{}, err
 	}
+	return s.Store.Load(ctx, clientID)
+}
+
+func (s *mortalStore) Checkpoints(ctx context.Context) ([]sessions.Checkpoint, error) {
+	if err := s.m.err(); err != nil {
+		return nil, err
+	}
+	return s.Store.Checkpoints(ctx)
 }
 
 func (s *mortalStore) SaveCheckpoint(ctx context.Context, c sessions.Checkpoint) error {
+	if stopped := s.m.stopped.Load(); stopped != nil {
+		<-*stopped
+	}
 	if err := s.m.err(); err != nil {
 		return err
 	}
@@ -82,9 +127,7 @@ type mortalLog struct {
 }
 
 func (l *mortalLog) Append(m *sessions.Message, id string, to sessions.Sink, token uint64) {
-	if !l.m.dead.Load() {
-		l.Log.Append(m, id, to, token)
-	}
+	l.m.write(to, token, func() { l.Log.Append(m, id, to, token) })
 }
 
 type mortalRetained struct {
@@ -93,9 +136,7 @@ type mortalRetained struct {
 }
 
 func (r *mortalRetained) Put(e sessions.Entry, expect uint64, to sessions.Sink, token uint64) {
-	if !r.m.dead.Load() {
-		r.RetainedStore.Put(e, expect, to, token)
-	}
+	r.m.write(to, token, func() { r.RetainedStore.Put(e, expect, to, token) })
 }
 
 type mortalDelayed struct {
@@ -104,9 +145,7 @@ type mortalDelayed struct {
 }
 
 func (d *mortalDelayed) Put(m *sessions.Message, delay time.Duration, id string, to sessions.Sink, token uint64) {
-	if !d.m.dead.Load() {
-		d.Delayed.Put(m, delay, id, to, token)
-	}
+	d.m.write(to, token, func() { d.Delayed.Put(m, delay, id, to, token) })
 }
 
 func (d *mortalDelayed) Remove(ctx context.Context, sequences []uint64) ([]uint64, error) {
@@ -134,7 +173,5 @@ type mortalPresence struct {
 }
 
 func (p *mortalPresence) Put(s sessions.Presence, expect uint64, to sessions.Sink, token uint64) {
-	if !p.m.dead.Load() {
-		p.PresenceStore.Put(s, expect, to, token)
-	}
+	p.m.write(to, token, func() { p.PresenceStore.Put(s, expect, to, token) })
 }

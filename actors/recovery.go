@@ -333,17 +333,19 @@ func (b *Broker) keepCheckpoint(earlier []sessions.Checkpoint) {
 	defer tick.Stop()
 	settled := b.settled
 	failures := 0
-	taken := time.Now() // the last one
 	for {
 		select {
 		case <-b.running.Done():
 			return
 		case <-tick.C:
-			b.cluster.isolate(time.Since(taken))
-			began := time.Now()
+			began := time.Now() // before: the process may be stopped at any line
+			b.cluster.isolate(began)
 			err := b.saveCheckpoint(b.running, false)
+			if err == nil {
+				b.cluster.checkpointTaken(began)
+			}
 			if err == nil || b.running.Err() != nil {
-				failures, taken = 0, began
+				failures = 0
 				continue
 			}
 			if failures++; failures&(failures-1) == 0 { // 1, 2, 4, 8 …: storage may be away for long

@@ -29,6 +29,8 @@ type sessionActor struct {
 	stored, borrowed bool
 	// gone: the actor has let go of everything and only hands on what still comes, until the poison behind it.
 	gone, poisoned bool
+	// isolated: it has let go of the client, since the node is cut off from storage.
+	isolated bool
 	// close: the connection ends behind packets. congested: it holds more than it should.
 	close, congested bool
 	// behind is as what it is counted among those that are behind.
@@ -191,6 +193,9 @@ func (a *sessionActor) Receive(ctx actor.Context) {
 
 // handle takes one message.
 func (a *sessionActor) handle(message any) {
+	if a.broker.cluster.cutOff(a.now) {
+		a.isolate()
+	}
 	switch m := message.(type) {
 	case *loaded:
 		a.onLoaded(m)
@@ -252,9 +257,7 @@ func (a *sessionActor) handle(message any) {
 	case *announce:
 		a.announce()
 	case *isolated:
-		if a.session.Terms().Expiry > 0 || a.session.Terms().Will {
-			a.step(sessions.Shutdown{Another: true})
-		}
+		a.isolate()
 	case *showPresence:
 		if a.presence != nil {
 			state := *a.presence

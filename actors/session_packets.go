@@ -34,7 +34,7 @@ func (a *sessionActor) enter(m *attach) {
 	})
 	a.switchTo(m.connection.id)
 	if a.connection == m.connection {
-		a.stamp, a.borrowed = m.stamp, false
+		a.stamp, a.borrowed, a.isolated = m.stamp, false, false
 		a.broker.cluster.announce(a.clientID, m.stamp, m.identity.Principal)
 	}
 }

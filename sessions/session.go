@@ -195,6 +195,9 @@ func (s *Session) Absent() bool { return s.state == stateAbsent }
 // Fenced reports whether a durable write failed: the driver must drop this value and start again from storage.
 func (s *Session) Fenced() bool { return s.state == stateFenced }
 
+// Recorded reports whether storage may have a record of the session.
+func (s *Session) Recorded() bool { return s.record.stored || !s.record.quiet() }
+
 // Quiet reports whether everything is durable and nothing is awaited, so that a detached or absent session may be
 // dropped from memory.
 func (s *Session) Quiet() bool {
