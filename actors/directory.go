@@ -68,7 +68,16 @@ type failure struct {
 	// ghosts are the router's members of those actors: they hold the checkpoint where those left it, until the session's
 	// documents are written anew.
 	ghosts []*member
+	// tries is how many actors gave it up, one after another.
+	tries int
 }
+
+// readAgain is when the session is looked at again: soon, and not so soon when that has failed, since storage is away then.
+func (f *failure) readAgain() time.Duration {
+	return min(time.Second<<min(f.tries-1, 10), maxReadAgain)
+}
+
+const maxReadAgain = 30 * time.Second
 
 func newDirectory(b *Broker) *directory {
 	d := &directory{broker: b, seed: maphash.MakeSeed()}
@@ -184,9 +193,13 @@ func (d *directory) failed(clientID string, ref *sessionRef, scanFrom uint64, gh
 		return
 	}
 	d.forget(s, clientID, e)
-	e.stored, e.failure = true, &failure{scanFrom, ghosts}
+	f := &failure{scanFrom: scanFrom, ghosts: ghosts, tries: 1}
+	if e.failure != nil {
+		f.tries += e.failure.tries
+	}
+	e.stored, e.failure = true, f
 	s.entries[clientID] = e
-	d.arm(clientID, e, time.Now().Add(time.Second))
+	d.arm(clientID, e, time.Now().Add(f.readAgain()))
 }
 
 // know enters a session that a boot which died has left in storage. What was known of it here is of an earlier time, when this
@@ -250,6 +263,9 @@ func (d *directory) claimed(clientID string) {
 	defer s.mu.Unlock()
 	if e := s.entries[clientID]; e != nil {
 		e.settled = true
+		if e.failure != nil {
+			e.failure.tries = 0
+		}
 	}
 }
 

@@ -103,3 +103,31 @@ func TestNodeThatWasStopped(t *testing.T) {
 		}
 	})
 }
+
+// While storage cannot be read a session that was given up is looked at less and less often, and nothing piles up meanwhile.
+func TestSessionsThatCannotBeReadDoNotPileUp(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		nodes := newTestCluster(t)
+		a := nodes.start("a")
+		nodes.start("b")
+		c := a.connected("c")
+		c.subscribe(1, "t")
+		elapse(time.Second)
+		nodes.cutOff(a, true)
+		elapse(time.Hour)
+		a.router.mu.Lock()
+		members := len(a.router.members)
+		a.router.mu.Unlock()
+		if members > 2 {
+			t.Errorf("%d members of one session", members)
+		}
+		if n := a.logged.count("session could not be read"); n > 20 {
+			t.Errorf("logged %d times in an hour", n)
+		}
+		nodes.cutOff(a, false)
+		elapse(maxReadAgain)
+		if !a.directory.intact() {
+			t.Error("the session was not looked at")
+		}
+	})
+}

@@ -49,7 +49,9 @@ func (a *sessionActor) onLoaded(m *loaded) {
 		return
 	case m.err != nil:
 		a.refuseEarly(m.err, everyone)
-		a.broker.log.Error("session could not be read", "client", a.clientID, "err", m.err)
+		if n := a.broker.stats.unreadSessions.Add(1); n&(n-1) == 0 { // 1, 2, 4, 8 …: there may be many, and each is tried again
+			a.broker.log.Error("session could not be read; trying again", "client", a.clientID, "so_far", n, "err", m.err)
+		}
 		a.abandon()
 		return
 	}
@@ -153,9 +155,15 @@ func (a *sessionActor) abandon() {
 	if a.scanFrom > 0 && (scanFrom == 0 || a.scanFrom < scanFrom) {
 		scanFrom = a.scanFrom
 	}
-	a.broker.router.haunt(a.member)
+	ghosts := a.ghosts
+	if a.session == nil { // it was not read, so that the checkpoint has nothing to wait for
+		a.broker.router.remove(a.member)
+	} else {
+		a.broker.router.haunt(a.member)
+		ghosts = append(ghosts, a.member)
+	}
 	a.letGo()
-	a.broker.directory.failed(a.clientID, a.ref, scanFrom, append(a.ghosts, a.member))
+	a.broker.directory.failed(a.clientID, a.ref, scanFrom, ghosts)
 	a.handOver(sessions.Release{ScanFrom: scanFrom})
 	a.connectAgain()
 	for _, m := range a.early {

@@ -34,6 +34,7 @@ type Stats struct {
 	parkedQueues    atomic.Int64
 	logLag          atomic.Int64
 	brokenRecords   atomic.Uint64
+	unreadSessions  atomic.Uint64
 	positionsMoved  atomic.Uint64
 	eventsLost      atomic.Uint64
 	presenceLeftOut atomic.Uint64
