@@ -442,6 +442,7 @@ func (c *cluster) isolate(now time.Time) {
 		c.broker.directory.isolate()
 	case was && !isolated:
 		c.broker.log.Info("storage answers this node again; clients are let in")
+		signal(c.broker.presence.lacking) // those who have stayed may have been set offline
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"dunlin/mqttcodec"
+	"dunlin/sessions"
 )
 
 // A node that is cut off from storage lets go of its persistent clients, and lets nobody in, until storage answers again. Others have
@@ -128,6 +129,52 @@ func TestSessionsThatCannotBeReadDoNotPileUp(t *testing.T) {
 		elapse(maxReadAgain)
 		if !a.directory.intact() {
 			t.Error("the session was not looked at")
+		}
+	})
+}
+
+// Presence tells where a client is, whatever a node that was cut off still had to write: who has gone elsewhere is online there, and who
+// has stayed is online again though others have taken its node for dead.
+func TestPresenceAfterIsolation(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		nodes := newTestCluster(t)
+		a, b := nodes.start("a"), nodes.start("b")
+		a.connected("stays", clean)
+		a.connected("moves")
+		elapse(time.Second)
+		nodes.cutOff(a, true)
+		elapse(12 * time.Second)
+		b.connected("moves")
+		elapse(time.Minute)
+		if p := nodes.storage.Presences()["stays"]; p.State != sessions.Offline || p.Reason != reasonServerDied {
+			t.Errorf("presence is %+v", p)
+		}
+		nodes.cutOff(a, false)
+		elapse(5 * time.Second)
+		if p := nodes.storage.Presences()["moves"]; p.State != sessions.Online || p.Boot != "b" {
+			t.Errorf("presence is %+v", p)
+		}
+		if p := nodes.storage.Presences()["stays"]; p.State != sessions.Online || p.Boot != "a" {
+			t.Errorf("presence is %+v", p)
+		}
+	})
+}
+
+// A client whose session was given up, and that does not come back, is offline.
+func TestPresenceOfSessionThatWasGivenUp(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		nodes := newTestCluster(t)
+		a := nodes.start("a")
+		nodes.start("b")
+		c := a.connected("c")
+		elapse(time.Second)
+		failFor(nodes.storage, "c")
+		c.send(&mqttcodec.Subscribe{PacketID: 2, Requests: []mqttcodec.SubscriptionRequest{{Filter: "u"}}})
+		elapse(time.Second)
+		nodes.storage.Intercept(nil)
+		elapse(5 * time.Second)
+		if p := nodes.storage.Presences()["c"]; p.State != sessions.Offline {
+			t.Errorf("presence is %+v", p)
 		}
 	})
 }

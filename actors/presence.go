@@ -35,7 +35,7 @@ type presence struct {
 	// mu guards the fields below it.
 	mu      sync.Mutex
 	clients map[string]*presenceWrite
-	byToken map[uint64]string
+	byToken map[uint64]presenceToken
 	token   uint64
 	// queue are the clients that wait for a write, in order.
 	queue  []string
@@ -47,25 +47,40 @@ type presence struct {
 // presenceWrite is what is to be written, or is being written, of one client.
 type presenceWrite struct {
 	state sessions.Presence
-	// expect, if not 0, is the revision that alone is to be replaced.
+	// expect, if not 0, is the revision that alone is to be replaced; shown, if not nil, knows that for a client that is offline.
 	expect uint64
+	shown  *shownPresence
 	// writing: a write is in flight. waits: the state is newer than what it writes.
 	writing, waits bool
+}
+
+// presenceToken says what a write in flight is of.
+type presenceToken struct {
+	clientID string
+	shown    *shownPresence
+}
+
+// shownPresence is what was written of a client when it came.
+type shownPresence struct {
+	sessions.Presence
+	// revision is that of the last write, 0 while none was answered. That the client has gone replaces it and nothing else: the client
+	// may have come to another node meanwhile, or this one was taken for dead. Guarded by presence.mu.
+	revision uint64
 }
 
 func newPresence(store sessions.PresenceStore, cfg *Config, stats *Stats, log *slog.Logger) *presence {
 	return &presence{
 		store: store, node: cfg.Node, boot: cfg.Sessions.Boot, stats: stats, log: log,
 		lacking: make(chan struct{}, 1), room: make(chan struct{}, 1),
-		clients: map[string]*presenceWrite{}, byToken: map[uint64]string{},
+		clients: map[string]*presenceWrite{}, byToken: map[uint64]presenceToken{},
 	}
 }
 
 // kept reports whether presence is kept at all.
 func (p *presence) kept() bool { return p.store != nil }
 
-// put writes the state of a client. It does not wait.
-func (p *presence) put(state sessions.Presence) {
+// put writes the state of a client that came as shown. It does not wait.
+func (p *presence) put(state sessions.Presence, shown *shownPresence) {
 	state.Version, state.Node, state.Boot = sessions.PresenceVersion, p.node, p.boot
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -74,7 +89,7 @@ func (p *presence) put(state sessions.Presence) {
 		signal(p.lacking)
 		return
 	}
-	p.enter(state, 0)
+	p.enter(state, 0, shown)
 }
 
 // amend replaces what is stored of a client, if it still has a revision and nothing newer is on its way.
@@ -82,18 +97,18 @@ func (p *presence) amend(state sessions.Presence, revision uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.clients[state.ClientID] == nil {
-		p.enter(state, revision)
+		p.enter(state, revision, nil)
 	}
 }
 
 // enter has a state written. mu is held.
-func (p *presence) enter(state sessions.Presence, expect uint64) {
+func (p *presence) enter(state sessions.Presence, expect uint64, shown *shownPresence) {
 	w := p.clients[state.ClientID]
 	if w == nil {
 		w = &presenceWrite{}
 		p.clients[state.ClientID] = w
 	}
-	w.state, w.expect = state, expect
+	w.state, w.expect, w.shown = state, expect, shown
 	if !w.waits {
 		w.waits = true
 		if !w.writing {
@@ -111,7 +126,10 @@ func (p *presence) write() {
 		w := p.clients[clientID]
 		w.writing, w.waits = true, false
 		p.token++
-		p.byToken[p.token] = clientID
+		p.byToken[p.token] = presenceToken{clientID, w.shown}
+		if w.shown != nil && w.state.State == sessions.Offline {
+			w.expect = w.shown.revision
+		}
 		p.store.Put(w.state, w.expect, p, p.token)
 	}
 }
@@ -120,13 +138,16 @@ func (p *presence) write() {
 func (p *presence) Stored(r sessions.Result) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	clientID := p.byToken[r.Token]
+	clientID, shown := p.byToken[r.Token].clientID, p.byToken[r.Token].shown
 	delete(p.byToken, r.Token)
 	w := p.clients[clientID]
 	w.writing = false
 	switch {
 	case r.Err == nil:
 		p.pauses = 0
+		if shown != nil {
+			shown.revision = r.Sequence
+		}
 	case errors.Is(r.Err, sessions.ErrConflict): // who has written meanwhile knew better
 	case errors.Is(r.Err, sessions.ErrRejected):
 		p.log.Error("presence of a client refused by its bucket", "client", clientID, "err", r.Err)

@@ -203,7 +203,7 @@ func TestPresenceThatWasLeftOutIsMadeGood(t *testing.T) {
 		b.wantPresence("stays", "online")
 		b.storage.Hold(sessionstest.PutPresence)
 		for i := range maxPresence {
-			b.presence.put(sessions.Presence{State: sessions.Offline, ClientID: fmt.Sprint("x", i)})
+			b.presence.put(sessions.Presence{State: sessions.Offline, ClientID: fmt.Sprint("x", i)}, nil)
 		}
 		leaves.disconnect()
 		comes.send(connectPacket(mqttcodec.V5, "comes"))
@@ -240,7 +240,7 @@ func TestAmendedPresenceGivesWay(t *testing.T) {
 		b.wantPresence("waits", "online")
 		b.storage.Hold(sessionstest.PutPresence)
 		for i := range maxPresenceWrites {
-			b.presence.put(state(fmt.Sprint("x", i), sessions.Offline))
+			b.presence.put(state(fmt.Sprint("x", i), sessions.Offline), nil)
 		}
 		b.connected("waits")
 		b.presence.amend(state("waits", sessions.Offline), 4)

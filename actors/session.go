@@ -60,7 +60,7 @@ type sessionActor struct {
 	next   *connection
 	member *member
 	// presence is what was written of the client when it came, nil while it is offline, or presence is not kept.
-	presence *sessions.Presence
+	presence *shownPresence
 	// queue is the durable queue while the session catches up from it, open behind queueAt. queueUse counts its uses: what
 	// comes from an earlier one is not for this one.
 	queue    sessions.Queue
@@ -260,9 +260,9 @@ func (a *sessionActor) handle(message any) {
 		a.isolate()
 	case *showPresence:
 		if a.presence != nil {
-			state := *a.presence
+			state := a.presence.Presence
 			state.Reason = ""
-			a.broker.presence.put(state)
+			a.broker.presence.put(state, a.presence)
 		}
 	case *decongested:
 		if m.connection == a.connection {

@@ -100,12 +100,12 @@ func (a *sessionActor) goOnline() {
 		return
 	}
 	c := a.connection
-	a.presence = &sessions.Presence{
+	a.presence = &shownPresence{Presence: sessions.Presence{
 		State: sessions.Online, ClientID: a.clientID, Since: time.Now().UTC(), Principal: c.principal, Protocol: c.version.Name(),
 		Remote: c.remote(), AssignedID: c.assignedID,
-	}
+	}}
 	a.broker.directory.setOnline(a.clientID, true) // before: who finds it so sees to it that it is written
-	a.broker.presence.put(*a.presence)
+	a.broker.presence.put(a.presence.Presence, a.presence)
 }
 
 // goOffline writes that the client is offline, if that is news. A connection that takes the place of another keeps it online.
@@ -113,12 +113,13 @@ func (a *sessionActor) goOffline() {
 	if a.presence == nil {
 		return
 	}
-	state := *a.presence
+	shown := a.presence
 	a.presence = nil
-	state.State, state.Since = sessions.Offline, time.Now().UTC()
 	a.broker.directory.setOnline(a.clientID, false)
-	if a.handover == nil && (a.session == nil || !a.session.Fenced() || a.broker.cluster.alone()) { // else it is online elsewhere
-		a.broker.presence.put(state)
+	if a.handover == nil { // else it is online elsewhere
+		state := shown.Presence
+		state.State, state.Since = sessions.Offline, time.Now().UTC()
+		a.broker.presence.put(state, shown)
 	}
 }
 
