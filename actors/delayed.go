@@ -212,7 +212,11 @@ func (d *delayed) publish(batch []delayedWaiting) bool {
 	for i, w := range batch {
 		sequences[i] = w.sequence
 	}
+	began := time.Now()
 	messages, err := d.store.Load(ctx, sequences)
+	if err == nil && time.Since(began) > workTimeout {
+		err = fmt.Errorf("%w: the process was stopped", sessions.ErrUnavailable) // others have published them, too long ago for the log to tell
+	}
 	if err != nil {
 		return d.failed(batch, "read", err)
 	}

@@ -240,3 +240,55 @@ func TestDelayedMessagesAreBounded(t *testing.T) {
 		}
 	})
 }
+
+// When the node is killed that publishes delayed messages, others do so, each once: late by a moment until they have noticed.
+func TestDelayedMessagesOfALeaderThatDied(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		nodes := newTestCluster(t)
+		a := nodes.start("a")
+		elapse(time.Second) // it is the oldest
+		b, c := nodes.start("b"), nodes.start("c")
+		watcher := b.connected("watcher")
+		watcher.subscribe(1, "t")
+		a.connected("publisher").publishDelayed("t", 10, "soon", "soon too")
+		c.connected("publisher").publishDelayed("t", 120, "later")
+		began := time.Now()
+		a.kill()
+		watcher.takeAll("soon", "soon too")
+		if took := time.Since(began); took > 10*time.Second+delayedLate+time.Second {
+			t.Errorf("a message came after %v, want 10s", took)
+		}
+		elapse(time.Until(began.Add(119 * time.Second)))
+		watcher.takeAll("later")
+		if took := time.Since(began); took > 121*time.Second {
+			t.Errorf("the message came after %v, want 120s", took)
+		}
+		elapse(10 * time.Minute)
+		if watcher.waiting() > 0 || len(nodes.storage.DelayedMessages()) > 0 {
+			t.Errorf("got %d packets more, %d messages are left", watcher.waiting(), len(nodes.storage.DelayedMessages()))
+		}
+	})
+}
+
+// A node that was stopped while it published a message does not go on with that: another has, and nothing tells duplicates any more.
+func TestDelayedMessageOfANodeThatWasStopped(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		nodes := newTestCluster(t)
+		a := nodes.start("a")
+		elapse(time.Second) // it is the oldest
+		b := nodes.start("b")
+		watcher := b.connected("watcher")
+		watcher.subscribe(1, "t")
+		b.connected("publisher").publishDelayed("t", 10, "x")
+		elapse(9 * time.Second)
+		a.stop()
+		defer a.goOn()
+		elapse(5 * time.Minute)
+		watcher.takeAll("x")
+		a.goOn()
+		elapse(5 * time.Minute)
+		if watcher.waiting() > 0 {
+			t.Errorf("got %+v, too", watcher.next())
+		}
+	})
+}

@@ -11,7 +11,7 @@ import (
 
 // mortal is the storage of one node of several: when the node is killed nothing that it still writes is stored, or answered. While it
 // is cut off nothing is stored, or read, and that is the answer. While it is stopped it cannot even see that: a checkpoint that it
-// writes is answered when it goes on.
+// writes, and a delayed message that it reads, is answered when it goes on.
 type mortal struct {
 	dead, cut atomic.Bool
 	stopped   atomic.Pointer[chan struct{}]
@@ -66,6 +66,13 @@ func (m *mortal) of(parts Storage) Storage {
 	return parts
 }
 
+// wait waits until the node goes on, if it is stopped.
+func (m *mortal) wait() {
+	if stopped := m.stopped.Load(); stopped != nil {
+		<-*stopped
+	}
+}
+
 func (m *mortal) err() error {
 	if m.dead.Load() || m.cut.Load() {
 		return fmt.Errorf("%w: the node is dead, or cut off", sessions.ErrUnavailable)
@@ -105,9 +112,7 @@ func (s *mortalStore) Checkpoints(ctx context.Context) ([]sessions.Checkpoint, e
 }
 
 func (s *mortalStore) SaveCheckpoint(ctx context.Context, c sessions.Checkpoint) error {
-	if stopped := s.m.stopped.Load(); stopped != nil {
-		<-*stopped
-	}
+	s.m.wait()
 	if err := s.m.err(); err != nil {
 		return err
 	}
@@ -146,6 +151,12 @@ type mortalDelayed struct {
 
 func (d *mortalDelayed) Put(m *sessions.Message, delay time.Duration, id string, to sessions.Sink, token uint64) {
 	d.m.write(to, token, func() { d.Delayed.Put(m, delay, id, to, token) })
+}
+
+func (d *mortalDelayed) Load(ctx context.Context, sequences []uint64) (map[uint64]sessions.DelayedMessage, error) {
+	found, err := d.Delayed.Load(ctx, sequences)
+	d.m.wait()
+	return found, err
 }
 
 func (d *mortalDelayed) Remove(ctx context.Context, sequences []uint64) ([]uint64, error) {
