@@ -35,7 +35,8 @@ const (
 //
 // It is also the writer for the log where that has replicas. While a stream has no leader, messages to it are lost, and somebody
 // else who listens to its subjects keeps the server from saying so: the next leader would take those behind them. So it is ordered:
-// a group holds no two plain writes of one sink, and what waits behind a write that was not answered fails with it.
+// a group holds no two plain writes of one sink, and what waits behind a write that was not answered fails with it, as does what a sink
+// sends before it has heard of that.
 type groupCommit struct {
 	// publisher sends the plain writes and the last message of each batch, which alone is answered, and calls our sinks.
 	publisher *publisher
@@ -49,8 +50,20 @@ type groupCommit struct {
 	mu      sync.Mutex
 	lanes   map[string]*lane // guarded by mu: by stream
 	batches uint64           // guarded by mu: made so far
-	closed  bool             // guarded by mu
+	// barred are the sinks that have lost a write, which they have to send again before another, until they do, or for barFor: some
+	// send nothing again. Guarded by mu.
+	barred map[sessions.Sink]bar
+	closed bool // guarded by mu
 }
+
+// bar says which write was lost, the first if there were several, and when that does not matter any more.
+type bar struct {
+	token uint64
+	until time.Time
+}
+
+// barFor is longer than a sink takes to hear of its results.
+const barFor = time.Second
 
 // lane is the way into one stream. Guarded by groupCommit.mu.
 type lane struct {
@@ -104,6 +117,10 @@ func (g *groupCommit) publish(w write) {
 		go w.to.Stored(sessions.Result{Token: w.token, Err: errClosed})
 		return
 	}
+	if g.bars(&w) {
+		go w.to.Stored(sessions.Result{Token: w.token, Err: errNotSent})
+		return
+	}
 	l := g.lanes[w.stream]
 	if l == nil {
 		l = &lane{limit: g.maxGroup}
@@ -113,6 +130,44 @@ func (g *groupCommit) publish(w write) {
 	if !l.busy || l.hold != nil && len(l.waiting) >= l.full {
 		g.next(l)
 	}
+}
+
+// bars reports whether a write may not be sent, since one of its sink before it was lost. mu is held.
+func (g *groupCommit) bars(w *write) bool {
+	if len(g.barred) == 0 { // as it is but for moments
+		return false
+	}
+	b, ok := g.barred[w.to]
+	if ok && w.token > b.token {
+		return true
+	}
+	delete(g.barred, w.to)
+	return false
+}
+
+// lost bars the sinks of writes that were not answered, or not sent. mu is held.
+func (g *groupCommit) lost(writes []write) {
+	if g.barred == nil {
+		g.barred = make(map[sessions.Sink]bar)
+	}
+	until := time.Now().Add(barFor)
+	for i := range writes {
+		w := &writes[i]
+		if w.message != nil && w.message.QoS == 0 {
+			continue // it is not sent again
+		}
+		b := bar{token: w.token, until: until}
+		if before, ok := g.barred[w.to]; ok {
+			b.token = min(b.token, before.token)
+		}
+		g.barred[w.to] = b
+	}
+	time.AfterFunc(barFor, func() {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		now := time.Now()
+		maps.DeleteFunc(g.barred, func(_ sessions.Sink, b bar) bool { return !now.Before(b.until) })
+	})
 }
 
 // next sends the next group, if there is any. mu is held.
@@ -202,7 +257,12 @@ func (g *group) Stored(r sessions.Result) {
 	c := g.commits
 	c.mu.Lock()
 	g.unanswered--
-	g.unsure = g.unsure || unsure(r.Err)
+	if unsure(r.Err) {
+		g.unsure = true
+		if c.ordered {
+			c.lost(g.writes[r.Token : r.Token+1])
+		}
+	}
 	var failed []write
 	var why error
 	if g.unanswered == 0 {
@@ -267,7 +327,9 @@ func (e batchEnd) Stored(r sessions.Result) {
 		c.mu.Unlock()
 		return
 	}
-	g.unsure = r.Err != nil
+	if g.unsure = r.Err != nil; g.unsure && c.ordered {
+		c.lost(g.writes)
+	}
 	failed, why := c.answered(g)
 	c.mu.Unlock()
 	c.report(g.writes, g.sent, r)
@@ -285,6 +347,7 @@ func (g *groupCommit) answered(sent *group) (failed []write, why error) {
 	case g.ordered && sent.unsure:
 		failed, l.waiting = l.waiting, nil
 		l.busy = false
+		g.lost(failed)
 		return failed, errNotSent
 	}
 	l.limit = min(2*l.limit, g.maxGroup)

@@ -152,10 +152,51 @@ func TestOrderedGroupHasOnePlainWriteOfEachSink(t *testing.T) {
 			t.Fatalf("result %+v, not %d unavailable", r, token)
 		}
 	}
+	g.publish(handWrite(4, a)) // who has not heard of that yet
+	if r := a.next(t); r.Token != 4 || !errors.Is(r.Err, sessions.ErrUnavailable) {
+		t.Fatalf("result %+v, not 4 unavailable", r)
+	}
 	h.none(nc)
 	g.publish(handWrite(1, a)) // again
 	h.ack(h.plain(1), 13)
 	a.expect(t, 1, 13)
+	g.publish(handWrite(3, a))
+	h.ack(h.plain(3), 14)
+	a.expect(t, 3, 14)
+}
+
+// A sink that does not send again what was lost is heard again after a while.
+func TestOrderedSinkThatSendsNothingAgain(t *testing.T) {
+	e, nc := startServer(t)
+	h := newHandStream(t, e)
+	g, _, _ := newTestGroupCommit(t, nc, func(c *Config) { c.AckTimeout = 200 * time.Millisecond })
+	g.ordered = true
+	a := make(resultChan, 20)
+	g.publish(handWrite(0, a))
+	h.plain(0) // lost
+	if r := a.next(t); !errors.Is(r.Err, sessions.ErrUnavailable) {
+		t.Fatalf("result %+v", r)
+	}
+	barred := func() int {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		return len(g.barred)
+	}
+	if barred() != 1 {
+		t.Error("it is not barred")
+	}
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for barred() > 0 {
+		select {
+		case <-tick.C:
+		case <-time.After(20 * time.Second):
+			t.Fatal("it is barred for ever")
+		}
+	}
+	g.publish(handWrite(1, a))
+	h.ack(h.plain(1), 11)
+	a.expect(t, 1, 11)
 }
 
 // A message that is on its way already, from a node that had its session before, is answered like one that is not stored yet. It
