@@ -47,6 +47,8 @@ type client struct {
 type Loss struct {
 	// Lost is when the client noticed, Back when it had CONNACK on another connection.
 	Lost, Back time.Time
+	// Address is where it was connected.
+	Address string
 	// Version is the client's, Farewell the reason of the DISCONNECT that came before, 0 without one.
 	Version  mqttcodec.Version
 	Farewell mqttcodec.ReasonCode
@@ -84,7 +86,7 @@ func (c *client) connect(t testing.TB, address string) (*harness.Raw, error) {
 		c.loss.Back = time.Now()
 		c.losses = append(c.losses, c.loss)
 	}
-	c.loss = Loss{Version: c.version}
+	c.loss = Loss{Address: address, Version: c.version}
 	c.connection.Store(r)
 	return r, nil
 }

@@ -108,7 +108,9 @@ func (c *Crowd) gather(seed uint64) {
 // backOff is how long a client waits before it connects again.
 func backOff(seed uint64, client int) func() time.Duration {
 	random := rand.New(rand.NewPCG(seed, uint64(client)))
-	return func() time.Duration { return 50*time.Millisecond + time.Duration(random.Int64N(int64(200*time.Millisecond))) }
+	return func() time.Duration {
+		return 50*time.Millisecond + time.Duration(random.Int64N(int64(200*time.Millisecond)))
+	}
 }
 
 // Complete lets the publishers finish, waits until all subscribers are connected and have everything, and ends their connections.

@@ -29,14 +29,11 @@ func (s Sum) String() string {
 // Losses are connections that were lost and replaced, in any order.
 type Losses []Loss
 
-// From are those of at or after a time.
-func (l Losses) From(begin time.Time) Losses {
-	return slices.DeleteFunc(slices.Clone(l), func(one Loss) bool { return one.Lost.Before(begin) })
-}
-
-// Until are those before a time.
-func (l Losses) Until(end time.Time) Losses {
-	return slices.DeleteFunc(slices.Clone(l), func(one Loss) bool { return !one.Lost.Before(end) })
+// Between are those of connections to an address that were lost at or after begin, and before end.
+func (l Losses) Between(begin, end time.Time, address string) Losses {
+	return slices.DeleteFunc(slices.Clone(l), func(one Loss) bool {
+		return one.Address != address || one.Lost.Before(begin) || !one.Lost.Before(end)
+	})
 }
 
 // Peak is how many clients were let in again in one second at most.
