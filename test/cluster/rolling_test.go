@@ -35,7 +35,7 @@ func TestRollingRestart(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	c := harness.StartCluster(t, 3, harness.Set("nodes.drain_timeout", drainTimeout))
+	c := harness.StartCluster(t, 3, harness.DrainWithin(drainTimeout))
 	crowd := ledger.StartCrowd(t, clients, deliveriesPerSecond, 1, addressesOf(c.Brokers...)...)
 	restarts := make([]restart, len(c.Brokers))
 	for i, b := range c.Brokers {
@@ -55,10 +55,6 @@ func TestRollingRestart(t *testing.T) {
 		}
 	}
 	t.Logf("%v; %d were lost by nodes that were not to end", sum, others)
-	for _, b := range c.Brokers { // what all clients have left at once takes them a while
-		b.Terminate()
-		b.AwaitExit(drainTimeout + harness.StopLimit)
-	}
 }
 
 // restart is when a node was told to end, had ended, and was back.
@@ -110,7 +106,7 @@ func checkFarewells(t *testing.T, losses ledger.Losses) {
 // as they are after any drain. [case 182]
 func TestSecondSignalEndsDrain(t *testing.T) {
 	t.Parallel()
-	c := start(t, harness.Set("nodes.drain_timeout", "10m"))
+	c := start(t, harness.DrainWithin(10*time.Minute))
 	const messages = 16 // more than there is room for in the buffers of a connection
 	slow := map[string]mqttcodec.Version{}
 	for i, v := range []mqttcodec.Version{mqttcodec.V311, mqttcodec.V5, mqttcodec.V5} {

@@ -30,7 +30,9 @@ func StartCluster(t testing.TB, n int, options ...Option) *Cluster {
 	for range n {
 		link, addresses := startLink(t, targets)
 		c.Links = append(c.Links, link)
-		c.Brokers = append(c.Brokers, Start(t, append(options, DrainWithin(3*time.Second), WithExternalNATS("nats://"+strings.Join(addresses, ",nats://")))...))
+		c.Brokers = append(c.Brokers, Start(t, append([]Option{
+			DrainWithin(3 * time.Second), WithExternalNATS("nats://" + strings.Join(addresses, ",nats://")),
+		}, options...)...))
 	}
 	return c
 }
