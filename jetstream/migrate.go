@@ -153,7 +153,10 @@ func (m *Migration) take(ctx context.Context, source, target natsjs.JetStream, n
 			m.Done(taken)
 			return nil
 		case time.Now().Before(deadline) && ctx.Err() == nil && (err == nil || errors.Is(err, sessions.ErrUnavailable) || errors.Is(err, sessions.ErrNotFound)):
-			time.Sleep(100 * time.Millisecond)
+			select { // the replicas follow in a moment
+			case <-time.After(100 * time.Millisecond):
+			case <-ctx.Done():
+			}
 		case err != nil:
 			return fmt.Errorf("compare stream %s: %w", name, err)
 		default:
