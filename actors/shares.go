@@ -250,10 +250,17 @@ func (s *shares) elsewhere(ctx context.Context, name string, removing bool) bool
 		return false
 	}
 	for boot, alive := range s.cluster.boots() {
+		if !alive && !removing {
+			continue // what its members held comes again in any case, when it is not renewed
+		}
 		if !alive { // its sessions are not settled yet
 			return true
 		}
-		if has, err := s.cluster.hasShare(ctx, boot, name, removing); err != nil || has {
+		has, err := s.cluster.hasShare(ctx, boot, name, removing)
+		if !removing && errors.Is(err, sessions.ErrNotFound) {
+			continue // it is not there, or cut off: the same
+		}
+		if err != nil || has {
 			return true
 		}
 	}

@@ -32,6 +32,8 @@ const (
 	// through what it got and hands it to the replicas.
 	chunkTimeout    = time.Minute
 	restoredTimeout = 10 * time.Minute
+	// interestWithin is how long the servers of a cluster may take to hear who listens.
+	interestWithin = 5 * time.Second
 	// sameTimeout is how long the two sides may differ: what expires is not removed at the same moment.
 	sameTimeout = 20 * time.Second
 )
@@ -265,7 +267,15 @@ func (m *Migration) begin(ctx context.Context, info *natsjs.StreamInfo, snapshot
 func (m *Migration) send(ctx context.Context, subject string, chunk []byte, within time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
+	begin := time.Now()
 	confirmed, err := m.To.RequestWithContext(ctx, subject, chunk)
+	for errors.Is(err, nats.ErrNoResponders) && time.Since(begin) < interestWithin {
+		select { // the server that we are connected to has not heard yet who takes it
+		case <-time.After(20 * time.Millisecond):
+		case <-ctx.Done():
+		}
+		confirmed, err = m.To.RequestWithContext(ctx, subject, chunk)
+	}
 	if err != nil {
 		return fmt.Errorf("restore: %w", clientErr(err))
 	}
