@@ -16,7 +16,7 @@ import (
 )
 
 // shortSoak is a slice of what make cluster-soak does for longer.
-const shortSoak = 20 * time.Second
+const shortSoak = 10 * time.Second
 
 // TestClusterSoak lets nodes, servers, and the networks between them, fail in many ways under load, one or two at a time, while
 // clients go from node to node. Nothing that was acknowledged is lost, nothing comes twice at QoS 2, the order is kept, and nobody
