@@ -71,9 +71,9 @@ func (b *Broker) kill() {
 	b.log.Close()
 }
 
-// awaitEnd returns when a process that is not our child has ended, or after 10 s. Nothing portable tells of its end, so it looks.
+// awaitEnd returns when a process that is not our child has ended, or after 10 s.
 func awaitEnd(pid int) {
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); lookAgain(lookAtProcess) {
 		if f := statFields(pid); f == nil || f[0] == "Z" {
 			return
 		}

@@ -69,8 +69,7 @@ func (f *flow) drain(what string, until int64) bool {
 			f.e.fail("%s: no progress for %v: %d of %d deliveries, %d messages unacknowledged", what, f.e.cfg.Stall, got, want, infl)
 			return false
 		}
-		// It looks now and then: to be woken by each message would cost the generator more than the message does.
-		time.Sleep(2 * time.Millisecond)
+		lookAgain(lookAtProgress)
 	}
 }
 
@@ -158,7 +157,7 @@ func (f *flow) measure() {
 	sent1, _ := f.expected()
 	measuring.Store(false)
 	self1 := selfCPU()
-	time.Sleep(cfg.Linger) // what the broker still does for these messages is counted, too, for so long
+	e.linger()
 	cpu1 := e.proc.cpu()
 	r := e.res
 	r.Published, r.Delivered = sent1-sent0, got1-got0

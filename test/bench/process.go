@@ -70,10 +70,10 @@ func (p *Proc) cpu() float64 {
 // rest returns when the processes have used no CPU time for a while, or after 5 s for those that never rest: what they do after
 // their start, or after what came before, is not to be counted with what comes.
 func (p *Proc) rest() {
-	const quiet, look = 300 * time.Millisecond, 20 * time.Millisecond
+	const quiet = 300 * time.Millisecond
 	last, since := p.cpu(), time.Now()
 	for end := time.Now().Add(5 * time.Second); time.Since(since) < quiet && time.Now().Before(end); {
-		time.Sleep(look) // that nothing happens is seen by looking again
+		lookAgain(lookAtCPU)
 		if now := p.cpu(); now > last {
 			last, since = now, time.Now()
 		}

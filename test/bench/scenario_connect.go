@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
-	"time"
 )
 
 // connectRate measures connections that do nothing: clean ones, those that make a session, and those that resume it.
@@ -39,7 +38,7 @@ func (e *Env) connectRate() {
 		})
 		dt := float64(nowNs()-t0) / 1e9
 		self1 := selfCPU()
-		time.Sleep(cfg.Linger) // what the broker still does for these clients is counted, too, for so long
+		e.linger()
 		cpu := e.proc.cpu() - cpu0
 		if err != nil {
 			e.fail("%s: %v", name, err)

@@ -50,7 +50,7 @@ func (e *Env) kill9() {
 	k.began = nowNs()
 	measuring.Store(true)
 	for n := range e.cfg.Kills {
-		time.Sleep(e.cfg.Dur / 4) // the load goes on for so long before the broker is killed
+		letRun(e.cfg.Dur / 4) // under load, before the broker is killed
 		k.kill()
 		b := nowNs()
 		if err := k.start(); err != nil {
@@ -65,7 +65,7 @@ func (e *Env) kill9() {
 			return
 		}
 	}
-	time.Sleep(e.cfg.Dur / 4) // and after it was killed last
+	letRun(e.cfg.Dur / 4) // and after it was killed last
 	stopFeeding()
 	for i := killOnline; i < killTotal; i++ {
 		if err := k.openSub(i, false); err != nil {
@@ -75,7 +75,7 @@ func (e *Env) kill9() {
 	}
 	k.await()
 	measuring.Store(false)
-	time.Sleep(e.cfg.Linger) // a message that comes once more comes behind all others: nothing else tells of it
+	e.linger()
 	k.close()
 	k.report()
 }
@@ -276,7 +276,7 @@ func (k *killRun) await() {
 			}
 			return
 		}
-		time.Sleep(50 * time.Millisecond) // that nothing comes any more is seen by looking again
+		lookAgain(lookAtStillness)
 	}
 }
 

@@ -87,7 +87,7 @@ func (e *Env) latency() {
 	for i := int64(0); i < total; i++ {
 		due := t0 + i*step
 		if d := due - nowNs(); d > 0 {
-			time.Sleep(time.Duration(d)) // the scenario is a rate
+			letRun(time.Duration(d))
 		}
 		late = max(late, nowNs()-due)
 		f.pubs[i%int64(len(f.pubs))].set(1, 0)
@@ -96,7 +96,7 @@ func (e *Env) latency() {
 	got1, last := f.got()
 	measuring.Store(false)
 	self1 := selfCPU()
-	time.Sleep(cfg.Linger)
+	e.linger()
 	cpu1 := e.proc.cpu()
 	r := e.res
 	r.Published, r.Delivered = total, got1-got0

@@ -82,10 +82,10 @@ func (e *Env) offlineDrain() {
 			f.closeAll()
 			return
 		}
-		time.Sleep(2 * time.Millisecond)
+		lookAgain(lookAtProgress)
 	}
 	tPub := float64(nowNs()-t0) / 1e9
-	time.Sleep(cfg.Linger)
+	e.linger()
 	cpu1 := e.proc.cpu()
 	sent, _ := f.expected()
 	e.extra("pub_rate", float64(sent)/tPub)
@@ -122,7 +122,7 @@ func (e *Env) offlineDrain() {
 	got, lastNs := f.got()
 	self1 := selfCPU()
 	tDrain := float64(lastNs-t1) / 1e9
-	time.Sleep(cfg.Linger)
+	e.linger()
 	cpu3 := e.proc.cpu()
 	r := e.res
 	r.Published, r.Delivered, r.Seconds = sent, got, tDrain

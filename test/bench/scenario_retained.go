@@ -45,10 +45,10 @@ func (e *Env) retained() {
 			f.closeAll()
 			return
 		}
-		time.Sleep(2 * time.Millisecond)
+		lookAgain(lookAtProgress)
 	}
 	store := float64(nowNs()-t0) / 1e9
-	time.Sleep(cfg.Linger)
+	e.linger()
 	cpu1 := e.proc.cpu()
 	e.extra("store_per_s", float64(cfg.Retained)/store)
 	e.extra("store_cpu_us", (cpu1-cpu0)/float64(cfg.Retained))
@@ -71,7 +71,7 @@ func (e *Env) retained() {
 	f.drain("retained", 0)
 	got, last := f.got()
 	self1 := selfCPU()
-	time.Sleep(cfg.Linger)
+	e.linger()
 	cpu2 := e.proc.cpu()
 	r := e.res
 	r.Published, r.Delivered = int64(cfg.Retained), got

@@ -25,7 +25,7 @@ func Within(within time.Duration, check func() error) error {
 		if err == nil || time.Now().After(deadline) {
 			return err
 		}
-		time.Sleep(10 * time.Millisecond)
+		time.Sleep(10 * time.Millisecond) // what is waited for is in other processes, and nothing there tells of it
 	}
 }
 
