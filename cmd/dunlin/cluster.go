@@ -2,13 +2,11 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
@@ -37,12 +35,8 @@ func newClusterListCommand() *cobra.Command {
 		Args:  noArguments,
 	}
 	o := addConfigFlags(cmd.Flags())
-	var format string
-	cmd.Flags().StringVarP(&format, "output", "o", "table", "table or json")
+	format := addOutputFlag(cmd.Flags())
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if format != "table" && format != "json" {
-			return fmt.Errorf("output %q: it must be table or json", format)
-		}
 		return asSystem(*o, cmd.ErrOrStderr(), func(nc *jetstream.Conn) error {
 			peers, err := jetstream.Peers(cmd.Context(), nc)
 			if err != nil {
@@ -112,14 +106,8 @@ func asSystem(o options, stderr io.Writer, do func(*jetstream.Conn) error) error
 	return do(nc)
 }
 
-func printPeers(w io.Writer, peers []jetstream.Peer, format string) error {
-	if format == "json" {
-		encoder := json.NewEncoder(w)
-		encoder.SetIndent("", "  ")
-		return encoder.Encode(peers)
-	}
-	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	_, _ = fmt.Fprintln(table, "SERVER\tSTATE")
+func printPeers(w io.Writer, peers []jetstream.Peer, format *output) error {
+	rows := []string{"SERVER\tSTATE"}
 	for _, p := range peers {
 		state := "behind"
 		switch {
@@ -130,7 +118,7 @@ func printPeers(w io.Writer, peers []jetstream.Peer, format string) error {
 		case p.Current:
 			state = "current"
 		}
-		_, _ = fmt.Fprintf(table, "%s\t%s\n", p.Name, state)
+		rows = append(rows, p.Name+"\t"+state)
 	}
-	return table.Flush()
+	return format.print(w, peers, rows)
 }

@@ -2,14 +2,12 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -27,13 +25,10 @@ func newDoctorCommand() *cobra.Command {
 		Args: noArguments,
 	}
 	o := addConfigFlags(cmd.Flags())
-	var monitor, format string
+	var monitor string
 	cmd.Flags().StringVar(&monitor, "monitor", "", "`URL` of a server's monitoring port, such as http://127.0.0.1:8222: how often it syncs is only told there")
-	cmd.Flags().StringVarP(&format, "output", "o", "table", "table or json")
+	format := addOutputFlag(cmd.Flags())
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if format != "table" && format != "json" {
-			return fmt.Errorf("output %q: it must be table or json", format)
-		}
 		config, _, err := loadConfig(*o)
 		if err != nil {
 			return err
@@ -110,23 +105,16 @@ func fetch(ctx context.Context, url string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(answer.Body, fetchMost))
 }
 
-func printFindings(w io.Writer, findings []jetstream.Finding, format string) error {
-	if format == "json" {
-		encoder := json.NewEncoder(w)
-		encoder.SetIndent("", "  ")
-		return encoder.Encode(findings)
-	}
-	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+func printFindings(w io.Writer, findings []jetstream.Finding, format *output) error {
+	var rows []string
 	for _, f := range findings {
 		text := f.Text
 		if f.Advice != "" {
 			text += ": " + f.Advice
 		}
-		if _, err := fmt.Fprintf(table, "%s\t%s\t%s\n", f.Verdict, f.Subject, text); err != nil {
-			return err
-		}
+		rows = append(rows, fmt.Sprintf("%s\t%s\t%s", f.Verdict, f.Subject, text))
 	}
-	return table.Flush()
+	return format.print(w, findings, rows)
 }
 
 func newDoctorPermissionsCommand() *cobra.Command {

@@ -3,13 +3,11 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -38,12 +36,8 @@ func newNodeListCommand() *cobra.Command {
 		Args:  noArguments,
 	}
 	o := addConfigFlags(cmd.Flags())
-	var format string
-	cmd.Flags().StringVarP(&format, "output", "o", "table", "table or json")
+	format := addOutputFlag(cmd.Flags())
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if format != "table" && format != "json" {
-			return fmt.Errorf("output %q: it must be table or json", format)
-		}
 		return withNodes(cmd, *o, func(_ *jetstream.Conn, c Config, nodes []sessions.Checkpoint) error {
 			return printNodes(cmd.OutOrStdout(), nodes, c.Nodes.DeadAfter, format)
 		})
@@ -131,8 +125,8 @@ type nodeLine struct {
 	Seen    time.Time `json:"seen"`
 }
 
-func printNodes(w io.Writer, nodes []sessions.Checkpoint, deadAfter time.Duration, format string) error {
-	lines := make([]nodeLine, 0, len(nodes))
+func printNodes(w io.Writer, nodes []sessions.Checkpoint, deadAfter time.Duration, format *output) error {
+	lines, rows := make([]nodeLine, 0, len(nodes)), []string{"NODE\tSTATE\tCLIENTS\tSINCE\tSEEN\tBOOT"}
 	for _, n := range nodes {
 		state := "ready"
 		switch {
@@ -143,21 +137,10 @@ func printNodes(w io.Writer, nodes []sessions.Checkpoint, deadAfter time.Duratio
 		case n.Draining:
 			state = "draining"
 		}
-		lines = append(lines, nodeLine{n.Node, n.Boot, state, n.Clients, n.Since.UTC().Round(time.Second), n.Time.UTC().Round(time.Second)})
+		line := nodeLine{n.Node, n.Boot, state, n.Clients, n.Since.UTC().Round(time.Second), n.Time.UTC().Round(time.Second)}
+		lines = append(lines, line)
+		rows = append(rows, fmt.Sprintf("%s\t%s\t%d\t%s\t%s\t%s",
+			line.Node, line.State, line.Clients, line.Since.Format(time.RFC3339), line.Seen.Format(time.RFC3339), line.Boot))
 	}
-	if format == "json" {
-		encoder := json.NewEncoder(w)
-		encoder.SetIndent("", "  ")
-		return encoder.Encode(lines)
-	}
-	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	if _, err := fmt.Fprintln(table, "NODE\tSTATE\tCLIENTS\tSINCE\tSEEN\tBOOT"); err != nil {
-		return err
-	}
-	for _, n := range lines {
-		if _, err := fmt.Fprintf(table, "%s\t%s\t%d\t%s\t%s\t%s\n", n.Node, n.State, n.Clients, n.Since.Format(time.RFC3339), n.Seen.Format(time.RFC3339), n.Boot); err != nil {
-			return err
-		}
-	}
-	return table.Flush()
+	return format.print(w, lines, rows)
 }
