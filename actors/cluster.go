@@ -465,6 +465,7 @@ func (c *cluster) obtain(ctx context.Context, owner string, l loading) (r sessio
 	}
 	r, err = c.nodes.Ask(ctx, owner, sessions.Claim{ClientID: l.clientID, Boot: c.boot(), Stamp: l.stamp, Principal: l.principal})
 	switch {
+	case errors.Is(err, sessions.ErrNotFound): // it has ended, as far as NATS knows
 	case err != nil:
 		c.broker.log.Info("the node that has a session does not answer; the session is taken from it", "client", l.clientID, "boot", owner, "err", err)
 	case r.Later:

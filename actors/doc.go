@@ -36,6 +36,9 @@
 //	delayed: due       Start             Shutdown (ctx)           its timer, storage       what is due, and in the log already
 //	share              its first         its last subscriber,     its queue, wake, ticks   what its queue has given it
 //	                   subscriber        Shutdown (ctx)
+//	other nodes        Start             Shutdown (ctx)           what they say            -
+//	looking at nodes   Start             Shutdown (ctx)           its ticker, storage      who is alive, who leads
+//	end of the log     SUBSCRIBE         nobody asks, Shutdown    the log                  those who ask together
 //	drop report        Start             Shutdown (ctx)           its ticker               -
 //	events             Start             Shutdown (ctx)           its queue, the network   the order of events
 //	presence           Start, if kept    Shutdown (ctx)           room, the bucket         what is to be made good for
@@ -72,6 +75,10 @@
 //	filters listened to             as many as those of connected clients, and those of the last 2 s
 //	requests of others              65,536 or 64 MiB, and 1,024 or 256 KiB of topics of a connection, for requests.timeout: the oldest cannot be answered any more
 //	requests of clients             65,536 or 64 MiB, for requests.timeout: answers to the oldest are dropped
+//	claims of other nodes           one for each session: an earlier one is turned down
+//	what nodes that died left       identities above their checkpoint, until their sessions are settled
+//	queues others may be removing   4,096 for 2 s: all are forgotten
+//	SUBSCRIBEs asking for the end   one for each session: they share the next answer
 //	lazy journal writes             5,000 a second for the node: they come later
 //
 // Locks: that of a directory shard is taken before the mailbox of the actor posted to; that of the router before those of

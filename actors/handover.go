@@ -30,10 +30,9 @@ const lookForOwner = 5 * time.Second
 
 // handover is what a session actor knows of the claims of other nodes; most have none.
 type handover struct {
-	// claim is the latest that was not turned down.
-	claim sessions.Claim
-	// waiting are those who are to be told when the session is let go of.
-	waiting []*relinquish
+	// relinquish is the latest claim that was not turned down, and who is to be told when the session is let go of. Those before it
+	// are too late.
+	relinquish
 }
 
 // relinquish has a session go to another node, if there is one here.
@@ -126,14 +125,17 @@ func (a *sessionActor) onRelinquish(m *relinquish) {
 		m.reply(sessions.Release{Denied: true})
 		return
 	}
-	if a.handover == nil {
-		a.handover = &handover{}
-	}
-	if m.claim.After(a.handover.claim) {
-		a.handover.claim = m.claim
-	}
-	if m.answer != nil {
-		a.handover.waiting = append(a.handover.waiting, m)
+	switch h := a.handover; {
+	case h == nil:
+		a.handover = &handover{*m}
+	case h.claim.After(m.claim):
+		m.reply(sessions.Release{Later: true})
+		return
+	case m.claim.After(h.claim):
+		h.reply(sessions.Release{Later: true})
+		h.relinquish = *m
+	case m.answer != nil:
+		h.answer = m.answer // it was announced before
 	}
 	a.early = slices.DeleteFunc(a.early, func(e any) bool {
 		earlier, ok := e.(*attach)
@@ -175,15 +177,13 @@ func (a *sessionActor) late(m *attach) bool {
 	return false
 }
 
-// handOver answers those who wait for the session.
+// handOver answers who waits for the session.
 func (a *sessionActor) handOver(r sessions.Release) {
 	if a.handover == nil {
 		return
 	}
-	for _, m := range a.handover.waiting {
-		m.reply(r)
-	}
-	a.handover.waiting = nil
+	a.handover.reply(r)
+	a.handover.answer = nil
 }
 
 // connectAgain has a CONNECT taken anew, by a session that is read from storage again.
