@@ -26,6 +26,9 @@ const (
 	lookAlone = 10
 	// clockAhead is how far a stamp of another node may be ahead of the clock here. One that is more is not believed.
 	clockAhead = 24 * time.Hour
+	// maxPeers bounds the boots that are known. Overflow policy: those that come then are not, until others have gone: whoever greets and
+	// writes no checkpoint has when it is taken for dead.
+	maxPeers = 1024
 )
 
 // cluster is what a node knows of the other nodes on its storage. That a boot is alive it hears from its checkpoint. Nothing that
@@ -198,7 +201,12 @@ func (c *cluster) enter(p sessions.Checkpoint) {
 
 func (c *cluster) enterLocked(p sessions.Checkpoint) {
 	c.shared.Store(true)
-	if known := c.peers[p.Boot]; known != nil && !known.dead {
+	known := c.peers[p.Boot]
+	if known != nil && !known.dead {
+		return
+	}
+	if known == nil && len(c.peers) >= maxPeers {
+		c.broker.log.Error("more nodes share the storage than can be", "known", maxPeers, "left_out", p.Boot, "node", p.Node)
 		return
 	}
 	c.peers[p.Boot] = &peerBoot{checkpoint: p, changed: time.Now()}

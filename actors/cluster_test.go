@@ -1,6 +1,7 @@
 package actors
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -258,4 +259,21 @@ func TestSharedSubscriptionOfSessionThatWasNotTaken(t *testing.T) {
 			})
 		})
 	}
+}
+
+// However many say that they are nodes, those that are known are bounded, and forgotten when they turn out to be none.
+func TestNodesAreBounded(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		a := newTestCluster(t).start("a")
+		for i := range 2 * maxPeers {
+			a.cluster.Greeted(sessions.Hello{Boot: fmt.Sprint("nobody ", i), Since: time.Now()})
+		}
+		if n := len(a.cluster.boots()); n != maxPeers {
+			t.Errorf("%d are known", n)
+		}
+		elapse(a.cfg.DeadAfter + 5*time.Second)
+		if n := len(a.cluster.boots()); n != 0 {
+			t.Errorf("%d are still known", n)
+		}
+	})
 }

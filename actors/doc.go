@@ -75,6 +75,7 @@
 //	filters listened to             as many as those of connected clients, and those of the last 2 s
 //	requests of others              65,536 or 64 MiB, and 1,024 or 256 KiB of topics of a connection, for requests.timeout: the oldest cannot be answered any more
 //	requests of clients             65,536 or 64 MiB, for requests.timeout: answers to the oldest are dropped
+//	other nodes that are known      1,024: those that come then are left out
 //	claims of other nodes           one for each session: an earlier one is turned down
 //	what nodes that died left       identities above their checkpoint, until their sessions are settled
 //	queues others may be removing   4,096 for 2 s: all are forgotten
