@@ -28,13 +28,6 @@ func (m *relinquish) reply(r sessions.Release) {
 // if it subscribes to something shared: the queue of that has to stay until the session is a subscriber elsewhere.
 const lookForOwner = 5 * time.Second
 
-// handover is what a session actor knows of the claims of other nodes; most have none.
-type handover struct {
-	// relinquish is the latest claim that was not turned down, and who is to be told when the session is let go of. Those before it
-	// are too late.
-	relinquish
-}
-
 // relinquish has a session go to another node, if there is one here.
 func (d *directory) relinquish(claim sessions.Claim, answer func(sessions.Release)) {
 	m := &relinquish{claim, answer}
@@ -127,13 +120,13 @@ func (a *sessionActor) onRelinquish(m *relinquish) {
 	}
 	switch h := a.handover; {
 	case h == nil:
-		a.handover = &handover{*m}
+		a.handover = m
 	case h.claim.After(m.claim):
 		m.reply(sessions.Release{Later: true})
 		return
 	case m.claim.After(h.claim):
 		h.reply(sessions.Release{Later: true})
-		h.relinquish = *m
+		a.handover = m
 	case m.answer != nil:
 		h.answer = m.answer // it was announced before
 	}

@@ -46,8 +46,9 @@ type sessionActor struct {
 	stamp int64
 	// entered is the CONNECT that is being answered, first that for which the session is read, nil when there is none.
 	entered *attach
-	// handover is nil unless other nodes have claims, again unless a CONNECT is to be taken again.
-	handover *handover
+	// handover is the latest claim of another node that was not turned down, nil when there is none: those before it are too late.
+	// again is nil unless a CONNECT is to be taken again.
+	handover *relinquish
 	again    *connectAgain
 
 	// ghosts are the members of actors before this one that gave the session up.
