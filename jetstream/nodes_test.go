@@ -37,7 +37,9 @@ func (n *testNeighbour) Greeted(h sessions.Hello) sessions.Hello {
 	return sessions.Hello{Boot: "there", Stamp: h.Stamp + 1}
 }
 
-func (n *testNeighbour) HasShare(share string, removing bool) bool { return share == "$share/s/t" && removing }
+func (n *testNeighbour) HasShare(share string, removing bool) bool {
+	return share == "$share/s/t" && removing
+}
 
 func (n *testNeighbour) DrainAsked() { n.drained <- struct{}{} }
 
