@@ -16,6 +16,7 @@ type ability uint
 const (
 	tellsSessionPresent ability = 1 << iota // the user learns what CONNACK says of the session
 	keepsUnsent                             // keeps what is published at QoS 1 and 2 while there is no connection
+	keepsReceived                           // keeps which of its messages at QoS 2 the broker has, when the connection is lost
 	usesAliases                             // publishes with topic aliases
 	resolvesAliases                         // understands the broker's topic aliases
 	seesIdentifiers                         // asks for a subscription identifier, and shows those of a message
@@ -60,7 +61,7 @@ var kinds = []kind{
 	{
 		name: "autopaho", link: "https://github.com/eclipse/paho.golang", release: goModule("github.com/eclipse/paho.golang"),
 		versions: version5, user: userList, installed: inTheModule, make: newAutopaho,
-		can: takesAnyTopic | tellsSessionPresent | keepsUnsent | usesAliases | resolvesAliases | seesIdentifiers | speaksWebSocket,
+		can: takesAnyTopic | tellsSessionPresent | keepsUnsent | keepsReceived | usesAliases | resolvesAliases | seesIdentifiers | speaksWebSocket,
 	},
 	{
 		name: "paho.mqtt.golang", link: "https://github.com/eclipse/paho.mqtt.golang", release: goModule("github.com/eclipse/paho.mqtt.golang"),
@@ -70,12 +71,12 @@ var kinds = []kind{
 	{
 		name: "mosquitto", link: "https://mosquitto.org", release: debian("2.0.11"), // mosquitto_sub, _pub and _rr
 		versions: versions, user: userList, installed: mosquittoInstalled, make: newMosquitto,
-		can: takesAnyTopic | keepsUnsent | usesAliases | seesIdentifiers | fullWills,
+		can: takesAnyTopic | keepsUnsent | keepsReceived | usesAliases | seesIdentifiers | fullWills,
 	},
 	{
 		name: "MQTT.js", link: "https://github.com/mqttjs/MQTT.js", release: npmPackage("mqtt"),
 		versions: versions, user: userGroups, installed: mqttjsInstalled, make: newMQTTJS,
-		can: takesAnyTopic | tellsSessionPresent | keepsUnsent | usesAliases | resolvesAliases | seesIdentifiers | speaksWebSocket | fullWills,
+		can: takesAnyTopic | tellsSessionPresent | keepsUnsent | keepsReceived | usesAliases | resolvesAliases | seesIdentifiers | speaksWebSocket | fullWills,
 	},
 	{
 		name: "Paho for Python", link: "https://github.com/eclipse/paho.mqtt.python", release: debian("1.6.1"),

@@ -3,6 +3,7 @@ package clients
 import (
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 	"time"
 
@@ -17,10 +18,24 @@ type paho3 struct {
 	store    mqtt3.Store
 	received chan message
 	client   mqtt3.Client
+	exactly  map[uint16]message // at QoS 2, by packet identifier
 }
 
 func newPaho3() client {
-	return &paho3{store: mqtt3.NewOrderedMemoryStore(), received: inbox()}
+	return &paho3{store: mqtt3.NewOrderedMemoryStore(), received: inbox(), exactly: map[uint16]message{}}
+}
+
+// arrived does what the library leaves to its user: it shows a message at QoS 2 again when it is sent again because its
+// PUBREC was lost.
+func (c *paho3) arrived(_ mqtt3.Client, got mqtt3.Message) {
+	m := message{Topic: got.Topic(), Payload: string(got.Payload()), QoS: got.Qos(), Retain: got.Retained()}
+	if m.QoS == 2 {
+		if same := got.Duplicate() && reflect.DeepEqual(c.exactly[got.MessageID()], m); same {
+			return
+		}
+		c.exactly[got.MessageID()] = m
+	}
+	c.received <- m
 }
 
 func (c *paho3) connect(o options) (sessionPresent bool, err error) {
@@ -32,9 +47,7 @@ func (c *paho3) connect(o options) (sessionPresent bool, err error) {
 		SetStore(c.store).
 		SetKeepAlive(time.Minute).
 		SetMaxReconnectInterval(50 * time.Millisecond).
-		SetDefaultPublishHandler(func(_ mqtt3.Client, m mqtt3.Message) {
-			c.received <- message{Topic: m.Topic(), Payload: string(m.Payload()), QoS: m.Qos(), Retain: m.Retained()}
-		})
+		SetDefaultPublishHandler(c.arrived)
 	if o.Will != nil {
 		config.SetWill(o.Will.Topic, o.Will.Payload, o.Will.QoS, o.Will.Retain)
 	}

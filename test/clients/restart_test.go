@@ -80,7 +80,6 @@ func TestNothingIsLostWhenTheBrokerIsKilled(t *testing.T) {
 	}, func(s *subject) {
 		send(s, "meanwhile ")
 	}, func(s *subject) {
-		send(s, "after ")
 		p := s.publisher()
 		p.publish(batch(s, "in", "after ")...)
 		mark := message{Topic: s.topic("in/mark"), QoS: 2}
@@ -90,8 +89,12 @@ func TestNothingIsLostWhenTheBrokerIsKilled(t *testing.T) {
 			in.add(m)
 		}
 		in.expectComplete()
+		// The client is back: what Paho for Python is given between the socket and CONNACK it sends before all that it
+		// has kept.
+		send(s, "after ")
 		if s.kind.can&keepsUnsent != 0 {
 			out := newArrivals(s.t, batch(s, "out", "before "), batch(s, "out", "meanwhile "), batch(s, "out", "after "))
+			out.repeats = s.kind.can&keepsReceived == 0
 			for o := s.observe(observer(s)); len(out.missing) > 0; {
 				out.add(o.receive(1)[0])
 			}
