@@ -109,8 +109,7 @@ func (p *publisher) sendBatch(writes []write) {
 			for k := range writes { // those before it may be stored
 				p.fail(writes[k], clientErr(err))
 			}
-			s.generation++
-			s.reply, s.appends = "", nil
+			s.renew()
 			p.last = 0
 			return
 		}

@@ -40,13 +40,11 @@ const (
 )
 
 // errInProcess: a message of this identity is on its way to the replicas of the log, sent by another boot, or before by this one. It
-// is ahead of what comes now, but not stored yet.
+// is ahead of what comes now, unless another server takes over before it is stored.
 var errInProcess = fmt.Errorf("%w: this message is on its way already", sessions.ErrUnavailable)
 
-// unsure reports whether a write that failed may have been lost on the way, so that those behind it must not be stored.
-func unsure(err error) bool {
-	return errors.Is(err, sessions.ErrUnavailable) && !errors.Is(err, errInProcess)
-}
+// unsure reports whether a write that failed may come again, so that those behind it must not be stored.
+func unsure(err error) bool { return errors.Is(err, sessions.ErrUnavailable) }
 
 // apiError is a refusal by the server.
 type apiError struct {

@@ -2,6 +2,7 @@ package jetstream
 
 import (
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"maps"
 	"strconv"
@@ -50,13 +51,15 @@ type groupCommit struct {
 	mu      sync.Mutex
 	lanes   map[string]*lane // guarded by mu: by stream
 	batches uint64           // guarded by mu: made so far
-	// barred are the sinks that have lost a write, which they have to send again before another, until they do, or for barFor: some
-	// send nothing again. Guarded by mu.
+	// barred are the sinks that have lost a write and may not have heard of it: until they send one again, or send nothing for
+	// barFor. Guarded by mu.
 	barred map[sessions.Sink]bar
-	closed bool // guarded by mu
+	// forgetting: forget is to be called. Guarded by mu.
+	forgetting bool
+	closed     bool // guarded by mu
 }
 
-// bar says which write was lost, the first if there were several, and when that does not matter any more.
+// bar holds the last of the writes that a sink has lost; what is behind that one was sent in ignorance.
 type bar struct {
 	token uint64
 	until time.Time
@@ -132,18 +135,23 @@ func (g *groupCommit) publish(w write) {
 	}
 }
 
-// bars reports whether a write may not be sent, since one of its sink before it was lost. mu is held.
+// bars reports whether a write may not be sent, since its sink has not heard yet that one before it was lost: it is lost too. A write that comes
+// again tells that the sink has heard. mu is held.
 func (g *groupCommit) bars(w *write) bool {
-	if len(g.barred) == 0 { // as it is but for moments
+	if len(g.barred) == 0 || w.comesOnce() { // barred is empty but for moments
 		return false
 	}
 	b, ok := g.barred[w.to]
 	if ok && w.token > b.token {
+		g.barred[w.to] = bar{w.token, time.Now().Add(barFor)}
 		return true
 	}
 	delete(g.barred, w.to)
 	return false
 }
+
+// comesOnce: nothing is sent again for it, and its place among others does not matter.
+func (w *write) comesOnce() bool { return w.message != nil && w.message.QoS == 0 }
 
 // lost bars the sinks of writes that were not answered, or not sent. mu is held.
 func (g *groupCommit) lost(writes []write) {
@@ -152,22 +160,25 @@ func (g *groupCommit) lost(writes []write) {
 	}
 	until := time.Now().Add(barFor)
 	for i := range writes {
-		w := &writes[i]
-		if w.message != nil && w.message.QoS == 0 {
-			continue // it is not sent again
+		if w := &writes[i]; !w.comesOnce() {
+			g.barred[w.to] = bar{max(w.token, g.barred[w.to].token), until}
 		}
-		b := bar{token: w.token, until: until}
-		if before, ok := g.barred[w.to]; ok {
-			b.token = min(b.token, before.token)
-		}
-		g.barred[w.to] = b
 	}
-	time.AfterFunc(barFor, func() {
-		g.mu.Lock()
-		defer g.mu.Unlock()
-		now := time.Now()
-		maps.DeleteFunc(g.barred, func(_ sessions.Sink, b bar) bool { return !now.Before(b.until) })
-	})
+	if !g.forgetting {
+		g.forgetting = true
+		time.AfterFunc(barFor, g.forget)
+	}
+}
+
+// forget ends the bars of sinks that have sent nothing for long.
+func (g *groupCommit) forget() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	now := time.Now()
+	maps.DeleteFunc(g.barred, func(_ sessions.Sink, b bar) bool { return !now.Before(b.until) })
+	if g.forgetting = len(g.barred) > 0; g.forgetting {
+		time.AfterFunc(barFor, g.forget)
+	}
 }
 
 // next sends the next group, if there is any. mu is held.
@@ -315,7 +326,7 @@ func (e batchEnd) Stored(r sessions.Result) {
 	g := e.group
 	c := g.commits
 	c.mu.Lock()
-	refused := r.Err != nil && !unsure(r.Err)
+	refused := r.Err != nil && (!unsure(r.Err) || errors.Is(r.Err, errInProcess)) // one of them is
 	switch {
 	case refused && c.closed:
 		r.Err = errClosed

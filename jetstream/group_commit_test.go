@@ -156,6 +156,10 @@ func TestOrderedGroupHasOnePlainWriteOfEachSink(t *testing.T) {
 	if r := a.next(t); r.Token != 4 || !errors.Is(r.Err, sessions.ErrUnavailable) {
 		t.Fatalf("result %+v, not 4 unavailable", r)
 	}
+	g.publish(handWrite(5, a))
+	if r := a.next(t); r.Token != 5 || !errors.Is(r.Err, sessions.ErrUnavailable) {
+		t.Fatalf("result %+v, not 5 unavailable", r)
+	}
 	h.none(nc)
 	g.publish(handWrite(1, a)) // again
 	h.ack(h.plain(1), 13)
@@ -199,18 +203,17 @@ func TestOrderedSinkThatSendsNothingAgain(t *testing.T) {
 	a.expect(t, 1, 11)
 }
 
-// A message that is on its way already, from a node that had its session before, is answered like one that is not stored yet. It
-// does not keep others from being stored.
-func TestMessageInProcessFailsAlone(t *testing.T) {
+// A message that is on its way already, from a node that had its session before, is answered like one that is not stored yet: it may
+// never be, so what waits behind it fails too. A batch with such a message goes on in parts.
+func TestMessageInProcessIsNotStoredYet(t *testing.T) {
 	e, nc := startServer(t)
 	h := newHandStream(t, e)
 	g, stats, _ := newTestGroupCommit(t, nc, func(*Config) {})
 	g.ordered = true
 	sink := make(resultChan, 20)
 	const inProcess = `{"error":{"code":409,"err_code":10158,"description":"duplicate message id is in process"},"stream":"HAND","seq":0}`
-	for i := range 9 {
-		g.publish(handWrite(i, sink))
-	}
+	g.publish(handWrite(0, sink))
+	g.publish(handWrite(1, sink))
 	unavailable := func(token uint64) {
 		t.Helper()
 		if r := sink.next(t); r.Token != token || !errors.Is(r.Err, sessions.ErrUnavailable) {
@@ -219,16 +222,24 @@ func TestMessageInProcessFailsAlone(t *testing.T) {
 	}
 	h.answer(h.plain(0), inProcess)
 	unavailable(0)
+	unavailable(1)
+	for i := range 9 {
+		g.publish(handWrite(i, sink))
+	}
+	h.ack(h.plain(0), 10)
+	sink.expect(t, 0, 10)
 	h.answer(h.batch(1, 8), inProcess) // one of them is
-	for i := range 8 {
+	for i := range 4 {
 		m := h.plain(1 + i)
-		if i == 3 {
-			h.answer(m, inProcess)
-			unavailable(4)
+		if i < 3 {
+			h.ack(m, 11+i)
+			sink.expect(t, 1+i, 11+i)
 			continue
 		}
-		h.ack(m, 11+i)
-		sink.expect(t, 1+i, 11+i)
+		h.answer(m, inProcess)
+		for token := range uint64(5) {
+			unavailable(4 + token)
+		}
 	}
 	if n := stats.RefusedBatches.Load(); n != 1 {
 		t.Errorf("%d refused batches were counted", n)

@@ -66,7 +66,8 @@ func (w *write) settled(r sessions.Result, sent, now time.Time) settled {
 type slot struct {
 	writes []write // in order
 	// reply is where its answers come. It stays the same while they do, since the server finds subjects faster that it knows;
-	// generation makes it another one when an answer was given up, so that a late one is told from ours.
+	// generation makes it another one when an answer was given up, so that a late one is told from ours, and for each write where two
+	// servers may answer.
 	reply      string
 	generation uint64
 	sent       time.Time
@@ -100,6 +101,9 @@ type publisher struct {
 	windowBytes int
 	// batches: writes of which only the log must know the place may go in batches.
 	batches bool
+	// clustered: while one server takes over a stream from another both may answer a write: one that it is no leader, the other
+	// that the message is stored.
+	clustered bool
 
 	answers chan *nats.Msg
 	sub     *nats.Subscription
@@ -124,7 +128,7 @@ type publisher struct {
 func newPublisher(nc *nats.Conn, c *Config, stats *Stats, stored func([]settled), batches bool) (*publisher, error) {
 	p := &publisher{
 		nc: nc, logger: c.Logger, stats: stats, stored: stored,
-		prefix: nc.NewInbox() + ".", timeout: c.AckTimeout, windowBytes: c.WindowBytes, batches: batches,
+		prefix: nc.NewInbox() + ".", timeout: c.AckTimeout, windowBytes: c.WindowBytes, batches: batches, clustered: nc.ConnectedClusterName() != "",
 		answers: make(chan *nats.Msg, 4*c.Window), // more cannot be under way: two to each of a refused batch, late ones beside a full window
 		status:  nc.StatusChanged(nats.RECONNECTING, nats.DISCONNECTED, nats.CLOSED),
 		wake:    make(chan struct{}, 1), stop: make(chan struct{}), stopped: make(chan struct{}),
@@ -243,6 +247,9 @@ func (p *publisher) release(i int) {
 	}
 	clear(s.writes)
 	s.writes, s.busy, s.batch, s.refused = s.writes[:0], false, false, nil
+	if p.clustered {
+		s.renew()
+	}
 	p.free = append(p.free, i)
 }
 
@@ -253,11 +260,16 @@ func (p *publisher) giveUp(i int, err error, done []settled) []settled {
 		w := &s.writes[k]
 		done = append(done, settled{to: w.to, result: sessions.Result{Token: w.token, Err: err}})
 	}
-	s.generation++
-	s.reply, s.appends = "", nil
+	s.renew()
 	p.last = 0
 	p.release(i)
 	return done
+}
+
+// renew gives the slot other reply subjects: what still comes on those of before is for nobody.
+func (s *slot) renew() {
+	s.generation++
+	s.reply, s.appends = "", nil
 }
 
 // pump sends what waits as far as the window allows. mu is held.

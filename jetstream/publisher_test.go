@@ -199,6 +199,26 @@ func testLateAck(t *testing.T, d Durability) {
 	}
 }
 
+// While one server takes over a stream from another, both answer a write: the second answer is not that to the next one.
+func TestSecondAnswerIsForNoOtherWrite(t *testing.T) {
+	e, nc := startServer(t)
+	h := newHandStream(t, e)
+	w, _ := newTestWriter(t, nc, func(c *Config) { c.Window = 1 })
+	w.(*publisher).clustered = true
+	sink := make(resultChan, 2)
+	w.publish(handWrite(1, sink))
+	first := h.next()
+	h.answer(first, `{"error":{"code":500,"err_code":10009,"description":"not leader"},"stream":"HAND","seq":0}`)
+	if r := sink.next(t); r.Token != 1 || !errors.Is(r.Err, sessions.ErrUnavailable) {
+		t.Fatalf("result %+v", r)
+	}
+	w.publish(handWrite(2, sink))
+	second := h.next()
+	h.ack(first, 7)
+	h.ack(second, 8)
+	sink.expect(t, 2, 8)
+}
+
 func TestConnectionLossFailsWhatIsUnanswered(t *testing.T) {
 	e, nc := startServer(t)
 	h := newHandStream(t, e)
