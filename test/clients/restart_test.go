@@ -64,7 +64,11 @@ func TestSessionSurvivesRestart(t *testing.T) {
 func TestNothingIsLostWhenTheBrokerIsKilled(t *testing.T) {
 	t.Parallel()
 	batch := func(s *subject, way, prefix string) []message {
-		return append(numbered(s.topic(way+"/1"), 1, prefix, 20), numbered(s.topic(way+"/2"), 2, prefix, 20)...)
+		n := 20
+		if way == "in" {
+			n = 6 // three times as many are less than what mosquitto_sub can bear, which counts again what comes again
+		}
+		return append(numbered(s.topic(way+"/1"), 1, prefix, n), numbered(s.topic(way+"/2"), 2, prefix, n)...)
 	}
 	send := func(s *subject, prefix string) {
 		if s.kind.can&keepsUnsent != 0 {
