@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
@@ -59,6 +60,7 @@ func (e *apiError) err() error {
 	switch {
 	case e.ErrCode == codeWrongLastSequence, e.ErrCode == codeWrongLastSequenceConstant:
 		kind = sessions.ErrConflict
+	case e.ErrCode == codeStoreFailed && e.Description == server.ErrStoreClosed.Error(): // it goes down; the other replicas may store it
 	case e.ErrCode == codeInsufficientResources, e.ErrCode == codeStorageExceeded, e.ErrCode == codeStoreFailed, e.ErrCode == codeHeaderTooLarge,
 		e.ErrCode == codeReplicasNotSupported:
 		kind = sessions.ErrRejected

@@ -264,6 +264,7 @@ func TestPubAcks(t *testing.T) {
 		{name: "conflict", data: `{"error":{"code":400,"err_code":10071,"description":"wrong last sequence: 4"},"stream":"S","seq":0}`, want: sessions.ErrConflict},
 		{name: "conflict in a cluster", data: `{"error":{"code":400,"err_code":10164,"description":"wrong last sequence"}}`, want: sessions.ErrConflict},
 		{name: "full", data: `{"error":{"code":503,"err_code":10077,"description":"maximum bytes exceeded"}}`, want: sessions.ErrRejected},
+		{name: "going down", data: `{"error":{"code":503,"err_code":10077,"description":"store is closed"}}`, want: sessions.ErrUnavailable},
 		{name: "no resources", data: `{"error":{"code":503,"err_code":10023}}`, want: sessions.ErrRejected},
 		{name: "no storage", data: `{"error":{"code":500,"err_code":10047}}`, want: sessions.ErrRejected},
 		{name: "header", data: `{"error":{"code":400,"err_code":10097}}`, want: sessions.ErrRejected},
