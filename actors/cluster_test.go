@@ -105,6 +105,28 @@ func TestSessionIsTakenFromNodeThatDoesNotAnswer(t *testing.T) {
 	})
 }
 
+// A node from which a session was taken without its hearing of it does not let the client back into what it remembers.
+func TestSessionThatWasTakenUnheardIsReadAgain(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		nodes := newTestCluster(t)
+		a, b := nodes.start("a"), nodes.start("b")
+		here := a.connected("c")
+		here.subscribe(1, "t")
+		here.close()
+		nodes.neighbours.Deafen("a", true)
+		there, _ := b.resumed("c")
+		there.subscribe(1, "u")
+		there.close()
+		elapse(time.Second)
+		back, present := a.resumed("c")
+		if !present {
+			t.Fatal("the session is gone")
+		}
+		a.connected("publisher").publish1("u", "1")
+		back.takeAll("1")
+	})
+}
+
 // Of clients that connect to all nodes at the same time with one client identifier, one stays.
 func TestRivalsOnAllNodes(t *testing.T) {
 	for name, change := range map[string][]func(*mqttcodec.Connect){"persistent": nil, "clean": {clean}} {

@@ -95,9 +95,6 @@ func (b *Broker) restoreSession(
 		b.log.Error("session journal cannot be read; messages may be delivered again", "client", l.clientID, "err", err)
 		err = nil
 	}
-	if !b.cluster.alone() {
-		s.Contest() // who has asked for it was told that it is free
-	}
 	if r.Owner != own {
 		err = b.reposition(ctx, s)
 	}

@@ -28,6 +28,9 @@ func (a *sessionActor) enter(m *attach) {
 	}
 	a.next = m.connection
 	a.entered = m
+	if !a.broker.cluster.alone() {
+		a.session.Contest() // others take a session from a node that does not answer at once, and it may not hear of that
+	}
 	a.step(sessions.Connect{
 		Connection: m.connection.id, Packet: m.packet, Identity: m.identity, AuthenticationData: m.authenticationData, Assigned: m.assigned,
 		Nonce: a.broker.nonce(), Head: a.broker.router.Head().Sequence,

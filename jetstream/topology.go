@@ -114,7 +114,6 @@ func topology(c *Config) []natsjs.StreamConfig {
 	log.Metadata[metadataMapping] = string(c.Mapping)
 	log.Description = "MQTT messages at QoS 1 and 2: topic a/b is subject " + n.Subjects + ".a.b"
 	log.MaxAge, log.MaxBytes, log.AllowBatchPublish = c.MaxAge, c.MaxBytes, c.Durability == Process
-	log.AllowAtomicPublish = log.AllowAtomicPublish || log.Replicas > 1 // the writer is an ordered one
 	if c.MaxAge > 0 {
 		log.Duplicates = min(duplicateWindow, c.MaxAge)
 	}
@@ -167,6 +166,7 @@ func ensureStream(ctx context.Context, js natsjs.JetStream, c *Config, want nats
 	if c.Replicas == 0 {
 		want.Replicas = have.Replicas
 	}
+	allowAtomic(&want)
 	if isLog && c.KeepMaxBytes {
 		want.MaxBytes = have.MaxBytes
 	}
@@ -192,16 +192,24 @@ func ensureStream(ctx context.Context, js natsjs.JetStream, c *Config, want nats
 	return updateLimits(ctx, js, have, want)
 }
 
+// allowAtomic has the log take atomic batches where it has replicas: its writer is an ordered one then.
+func allowAtomic(want *natsjs.StreamConfig) {
+	want.AllowAtomicPublish = want.AllowAtomicPublish || want.Metadata[metadataKind] == kindLog && want.Replicas > 1
+}
+
 // replicasByDefault is how many servers keep each stream, where there are as many.
 const replicasByDefault = 3
 
 // createStream makes a stream, with as many replicas as the cluster has room for, if the configuration does not say.
 func createStream(ctx context.Context, js natsjs.JetStream, c *Config, want natsjs.StreamConfig) error {
-	want.Replicas = c.Replicas
-	if c.Replicas == 0 {
-		want.Replicas = replicasByDefault
+	create := func(replicas int) error {
+		want.Replicas = replicas
+		made := want
+		allowAtomic(&made)
+		_, err := js.CreateStream(ctx, made)
+		return err
 	}
-	_, err := js.CreateStream(ctx, want)
+	err := create(cmp.Or(c.Replicas, replicasByDefault))
 	switch code := errorCode(err); {
 	case code == codeStreamNameInUse: // another node has just made it
 		return fmt.Errorf("%w: create stream %s: %w", sessions.ErrUnavailable, want.Name, err)
@@ -212,8 +220,7 @@ func createStream(ctx context.Context, js natsjs.JetStream, c *Config, want nats
 		if code == codeNoSuitablePeers {
 			c.Logger.Warn("the NATS cluster has no three servers for it: the stream is kept on one", "stream", want.Name, "cause", err)
 		}
-		want.Replicas = 1
-		_, err = js.CreateStream(ctx, want)
+		err = create(1)
 	}
 	if err != nil {
 		return fmt.Errorf("create stream %s: %w%s", want.Name, clientErr(err), createAdvice(ctx, js, errorCode(err), &want))

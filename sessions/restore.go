@@ -49,7 +49,8 @@ func Restore(cfg *Config, stored Stored, recovery Recovery) (*Session, error) {
 	return s, err
 }
 
-// Contest notes that another node may be about to claim the session: a client is let in when its own claim is durable, not before.
+// Contest notes that another node may have the session by now, or be about to claim it: a client is let in when its own claim is
+// durable, not before.
 func (s *Session) Contest() { s.contested = true }
 
 // LeftAt is when the connection of a stored session ended: as recorded, else the last sign of life of its owner. A client

@@ -19,6 +19,7 @@ func TestOneBroker(t *testing.T) {
 	c := start(t)
 	for name, test := range map[string]func(*testing.T, *harness.Cluster){
 		"messages reach all nodes":           messagesReachAllNodes,
+		"the log takes batches":              logTakesBatches,
 		"SUBACK means effective":             subackMeansEffective, // [case 123]
 		"retained messages are seen at once": retainedAtOnce,       // [case 138]
 		"wills":                              willsReachOtherNodes, // [MQTT-3.1.2-8] [case 50]
@@ -31,6 +32,17 @@ func TestOneBroker(t *testing.T) {
 			t.Parallel()
 			test(t, c.For(t))
 		})
+	}
+}
+
+// A log with replicas, which is what a cluster has unless it is told otherwise, is written in atomic batches.
+func logTakesBatches(t *testing.T, c *harness.Cluster) {
+	stream, err := c.Brokers[0].JetStream(t).Stream(harness.Context(t), "MQTT")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if config := stream.CachedInfo().Config; config.Replicas != 3 || !config.AllowAtomicPublish {
+		t.Errorf("%d replicas, takes batches: %v", config.Replicas, config.AllowAtomicPublish)
 	}
 }
 
