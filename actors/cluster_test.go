@@ -127,6 +127,25 @@ func TestSessionThatWasTakenUnheardIsReadAgain(t *testing.T) {
 	})
 }
 
+// The will of a client that is on another node is not published, though the node that it has left was told of neither.
+func TestWillOfSessionThatWasTakenUnheard(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		nodes := newTestCluster(t)
+		a, b := nodes.start("a"), nodes.start("b")
+		watcher := b.connected("watcher")
+		watcher.subscribe(1, "will/#")
+		a.connected("c", withWill("x", 30)).close()
+		elapse(time.Second)
+		nodes.neighbours.Deafen("a", true)
+		b.resumed("c")
+		nodes.neighbours.Deafen("a", false)
+		elapse(time.Minute)
+		if watcher.waiting() > 0 {
+			t.Errorf("got %+v", watcher.next())
+		}
+	})
+}
+
 // Of clients that connect to all nodes at the same time with one client identifier, one stays.
 func TestRivalsOnAllNodes(t *testing.T) {
 	for name, change := range map[string][]func(*mqttcodec.Connect){"persistent": nil, "clean": {clean}} {
