@@ -161,6 +161,7 @@ func TestSubscriptionsChangeDuringSharedRead(t *testing.T) {
 		other.publish1("a", numbered("a", 10)...)
 		other.publish1("new", "too early")
 		other.publish1("gone", "not wanted any more")
+		synctest.Wait() // all that is behind what is kept of the log
 		storage.Latency(func(o sessionstest.Operation) time.Duration {
 			if o.Kind == sessionstest.ReadLog {
 				return 5 * time.Second
