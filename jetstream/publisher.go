@@ -101,8 +101,7 @@ type publisher struct {
 	windowBytes int
 	// batches: writes of which only the log must know the place may go in batches.
 	batches bool
-	// clustered: while one server takes over a stream from another both may answer a write: one that it is no leader, the other
-	// that the message is stored.
+	// clustered: there are several servers, and while one takes over a stream from another both may answer a write.
 	clustered bool
 
 	answers chan *nats.Msg
