@@ -225,6 +225,9 @@ func (m *Migration) transfer(ctx context.Context, info *natsjs.StreamInfo) error
 	}
 }
 
+// peersWithin is how long the target may be without servers for a stream before that is taken for what it is.
+const peersWithin = 5 * time.Second
+
 // begin asks the target for the subject that takes the chunks.
 func (m *Migration) begin(ctx context.Context, info *natsjs.StreamInfo, snapshot snapshotAnswer) (subject string, err error) {
 	config := maps.Clone(snapshot.Config)
@@ -251,8 +254,19 @@ func (m *Migration) begin(ctx context.Context, info *natsjs.StreamInfo, snapshot
 	}
 	var answer restoreAnswer
 	request := map[string]any{"config": config, "state": snapshot.State}
-	if err := call(ctx, m.To, m.Config.api()+"STREAM.RESTORE."+info.Config.Name, request, &answer); err != nil {
-		return "", fmt.Errorf("restore: %w", err)
+	for begin := time.Now(); ; {
+		answer = restoreAnswer{}
+		if err := call(ctx, m.To, m.Config.api()+"STREAM.RESTORE."+info.Config.Name, request, &answer); err != nil {
+			return "", fmt.Errorf("restore: %w", err)
+		}
+		if answer.Error == nil || answer.Error.ErrCode != codeNoSuitablePeers || time.Since(begin) >= peersWithin {
+			break
+		}
+		select { // a server that has just started may still be taken for one that is off
+		case <-time.After(100 * time.Millisecond):
+		case <-ctx.Done():
+			return "", ctx.Err()
+		}
 	}
 	switch {
 	case answer.Error != nil && (answer.Error.ErrCode == codeNoSuitablePeers || answer.Error.ErrCode == codeReplicasNotSupported):
