@@ -1,12 +1,15 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Broker is a broker process which this program started, in its own group.
@@ -73,8 +76,14 @@ func (b *Broker) kill() {
 
 // awaitEnd returns when a process that is not our child has ended, or after 10 s.
 func awaitEnd(pid int) {
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); lookAgain(lookAtProcess) {
-		if f := statFields(pid); f == nil || f[0] == "Z" {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return // it is not there any more
+	}
+	defer func() { _ = unix.Close(fd) }() // it is open
+	ended := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); {
+		if _, err := unix.Poll(ended, int(time.Until(end).Milliseconds())); !errors.Is(err, unix.EINTR) {
 			return
 		}
 	}

@@ -37,7 +37,9 @@ func (f *flow) expected() (sent, want int64) {
 // It returns false after a time without any progress.
 func (f *flow) drain(what string, until int64) bool {
 	lastSum, since := int64(-1), time.Now()
-	for {
+	look := time.NewTicker(progressEvery)
+	defer look.Stop()
+	for ; ; <-look.C {
 		if until != 0 && nowNs() >= until {
 			for _, p := range f.pubs {
 				p.stop()
@@ -69,7 +71,6 @@ func (f *flow) drain(what string, until int64) bool {
 			f.e.fail("%s: no progress for %v: %d of %d deliveries, %d messages unacknowledged", what, f.e.cfg.Stall, got, want, infl)
 			return false
 		}
-		lookAgain(lookAtProgress)
 	}
 }
 

@@ -51,9 +51,9 @@ func (e *Env) idle(offline bool) {
 		e.fail("%v", err)
 	}
 	cpu1 := e.proc.cpu()
-	letRun(cfg.Settle) // what the broker gives back in this time does not count as memory of its clients
+	during(cfg.Settle) // what the broker gives back in this time does not count as memory of its clients
 	cpuA, tA := e.proc.cpu(), nowNs()
-	letRun(3 * time.Second) // the time over which idle CPU is measured
+	during(3 * time.Second) // the time over which idle CPU is measured
 	idleCPU := (e.proc.cpu() - cpuA) / (float64(nowNs()-tA) / 1e9)
 	n := float64(cfg.N)
 	r := e.res

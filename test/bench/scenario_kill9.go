@@ -50,7 +50,7 @@ func (e *Env) kill9() {
 	k.began = nowNs()
 	measuring.Store(true)
 	for n := range e.cfg.Kills {
-		letRun(e.cfg.Dur / 4) // under load, before the broker is killed
+		during(e.cfg.Dur / 4) // under load, before the broker is killed
 		k.kill()
 		b := nowNs()
 		if err := k.start(); err != nil {
@@ -65,7 +65,7 @@ func (e *Env) kill9() {
 			return
 		}
 	}
-	letRun(e.cfg.Dur / 4) // and after it was killed last
+	during(e.cfg.Dur / 4) // and after it was killed last
 	stopFeeding()
 	for i := killOnline; i < killTotal; i++ {
 		if err := k.openSub(i, false); err != nil {
@@ -251,7 +251,9 @@ func (k *killRun) missing() (n [3]int64) {
 func (k *killRun) await() {
 	var lastSum int64 = -1
 	since := time.Now()
-	for {
+	look := time.NewTicker(50 * time.Millisecond) // a look at all that is missing costs much
+	defer look.Stop()
+	for ; ; <-look.C {
 		var acks int64
 		infl := 0
 		for _, p := range k.pubs {
@@ -276,7 +278,6 @@ func (k *killRun) await() {
 			}
 			return
 		}
-		lookAgain(lookAtStillness)
 	}
 }
 

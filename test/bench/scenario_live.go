@@ -87,7 +87,7 @@ func (e *Env) latency() {
 	for i := int64(0); i < total; i++ {
 		due := t0 + i*step
 		if d := due - nowNs(); d > 0 {
-			letRun(time.Duration(d))
+			during(time.Duration(d)) // the scenario is a rate
 		}
 		late = max(late, nowNs()-due)
 		f.pubs[i%int64(len(f.pubs))].set(1, 0)

@@ -64,7 +64,9 @@ func (e *Env) offlineDrain() {
 	}
 	// publish phase: everything sent and acknowledged
 	last, since := int64(-1), time.Now()
-	for {
+	look := time.NewTicker(progressEvery)
+	defer look.Stop()
+	for ; ; <-look.C {
 		all := true
 		var n int64
 		for _, p := range f.pubs {
@@ -82,7 +84,6 @@ func (e *Env) offlineDrain() {
 			f.closeAll()
 			return
 		}
-		lookAgain(lookAtProgress)
 	}
 	tPub := float64(nowNs()-t0) / 1e9
 	e.linger()

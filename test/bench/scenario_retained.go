@@ -31,7 +31,9 @@ func (e *Env) retained() {
 		p.set(1, 0)
 	}
 	dead := time.Now().Add(60 * time.Second)
-	for {
+	look := time.NewTicker(progressEvery)
+	defer look.Stop()
+	for ; ; <-look.C {
 		all := true
 		for _, p := range f.pubs {
 			a, b := p.finished()
@@ -45,7 +47,6 @@ func (e *Env) retained() {
 			f.closeAll()
 			return
 		}
-		lookAgain(lookAtProgress)
 	}
 	store := float64(nowNs()-t0) / 1e9
 	e.linger()

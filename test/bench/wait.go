@@ -2,25 +2,14 @@ package main
 
 import "time"
 
-// A generator measures from outside: it cannot be told by the broker that it has done its work, nor that nothing more will come. These
-// are the only places where it lets time pass.
+// progressEvery is how often the generator looks how far it has come: to be woken by each message would cost it more than the message
+// does, and what it costs is taken from the broker on the same machine.
+const progressEvery = 2 * time.Millisecond
 
-// linger lets the broker go on after a measured part for as long as was asked for (-linger): what it still does for the messages is
-// counted, too, and a message that comes once more comes behind all others.
-func (e *Env) linger() { time.Sleep(e.cfg.Linger) }
+// during returns when a measured time is over. The broker says nothing at its end: the length of the measurement is what the
+// scenario gives.
+func during(d time.Duration) { <-time.After(d) }
 
-// letRun lets what goes on go on for a time that is part of the scenario: load before a kill, idleness that is measured, the distance
-// of messages at a rate.
-func letRun(d time.Duration) { time.Sleep(d) }
-
-// The distances at which is looked again for what nobody tells of: progress, since to be woken by each message would cost the generator
-// more than the message does; the end of processes that are not our children; that nothing happens any more.
-const (
-	lookAtProgress  = 2 * time.Millisecond
-	lookAtProcess   = 5 * time.Millisecond
-	lookAtCPU       = 20 * time.Millisecond
-	lookAtStillness = 50 * time.Millisecond
-)
-
-// lookAgain returns when it is time to look again.
-func lookAgain(distance time.Duration) { time.Sleep(distance) }
+// linger goes on measuring for the time of -linger: what the broker still does for the messages is counted, too, and a
+// message that comes once more comes behind all others.
+func (e *Env) linger() { during(e.cfg.Linger) }

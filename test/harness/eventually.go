@@ -19,13 +19,20 @@ func Eventually(t testing.TB, within time.Duration, what string, check func() er
 
 // Within calls check until it returns nil, and returns its last error when within has passed.
 func Within(within time.Duration, check func() error) error {
-	deadline := time.Now().Add(within)
+	deadline := time.NewTimer(within)
+	defer deadline.Stop()
+	look := time.NewTicker(10 * time.Millisecond) // what is waited for is in other processes, which tell nobody
+	defer look.Stop()
 	for {
 		err := check()
-		if err == nil || time.Now().After(deadline) {
-			return err
+		if err == nil {
+			return nil
 		}
-		time.Sleep(10 * time.Millisecond) // what is waited for is in other processes, and nothing there tells of it
+		select {
+		case <-look.C:
+		case <-deadline.C:
+			return check() // what has come meanwhile counts
+		}
 	}
 }
 
