@@ -150,6 +150,9 @@ func (a *sessionActor) closeConnection(e sessions.Close) {
 		a.broker.log.Debug("connection closed", "client", a.clientID, "connection", e.Connection, "reason", e.Reason)
 	}
 	a.tellEnded(e)
+	if a.session.Connection() == 0 { // before the client sees the end: what is published then is for the other members
+		a.broker.shares.detachAll(a.member)
+	}
 	a.close = true
 	a.flushPackets()
 }
