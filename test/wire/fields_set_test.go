@@ -2,6 +2,7 @@ package wire
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -66,7 +67,36 @@ func number[N ~uint8 | ~uint16 | ~uint32](n *N, text string) error {
 }
 
 func (p *player) setList(f field, word string) error {
-	items, err := p.list(word)
+	switch r := f.ref.(type) {
+	case *[]mqttcodec.ReasonCode:
+		return fill(p, r, word, func(n *mqttcodec.ReasonCode, first, _ string) error { return number(n, first) })
+	case *[]uint32:
+		return fill(p, r, word, func(n *uint32, first, _ string) error { return number(n, first) })
+	case *[]string:
+		return fill(p, r, word, func(text *string, first, _ string) error {
+			*text = first
+			return nil
+		})
+	case *[]mqttcodec.UserProperty:
+		return fill(p, r, word, func(u *mqttcodec.UserProperty, first, after string) (err error) {
+			u.Key = first
+			u.Value, err = p.text(after)
+			return err
+		})
+	case *[]mqttcodec.SubscriptionRequest:
+		return fill(p, r, word, func(q *mqttcodec.SubscriptionRequest, first, after string) (err error) {
+			q.Filter = first
+			q.Options, err = subscriptionOptions(after)
+			return err
+		})
+	}
+	return fmt.Errorf("%s is a %T, which is no list", f.name, f.ref)
+}
+
+// fill makes a list of a word: each item is read once, however often it is meant, so that long ones take no time of those that the
+// script looks at.
+func fill[T any](p *player, list *[]T, word string, read func(item *T, first, after string) error) error {
+	items, times, err := p.list(word)
 	if err != nil {
 		return err
 	}
@@ -76,29 +106,13 @@ func (p *player) setList(f field, word string) error {
 		if err != nil {
 			return err
 		}
-		switch r := f.ref.(type) {
-		case *[]mqttcodec.ReasonCode:
-			var n mqttcodec.ReasonCode
-			err = number(&n, first)
-			*r = append(*r, n)
-		case *[]uint32:
-			var n uint32
-			err = number(&n, first)
-			*r = append(*r, n)
-		case *[]string:
-			*r = append(*r, first)
-		case *[]mqttcodec.UserProperty:
-			second, textErr := p.text(after)
-			*r, err = append(*r, mqttcodec.UserProperty{Key: first, Value: second}), textErr
-		case *[]mqttcodec.SubscriptionRequest:
-			q := mqttcodec.SubscriptionRequest{Filter: first}
-			q.Options, err = subscriptionOptions(after)
-			*r = append(*r, q)
-		}
-		if err != nil {
+		var value T
+		if err := read(&value, first, after); err != nil {
 			return err
 		}
+		*list = append(*list, value)
 	}
+	*list = slices.Repeat(*list, times)
 	return nil
 }
 

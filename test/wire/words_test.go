@@ -104,17 +104,14 @@ func (p *player) text(word string) (string, error) {
 	return strings.Repeat(word, times), err
 }
 
-// list is the items of (a, b) or [1 2].
-func (p *player) list(word string) (items []string, err error) {
+// list is the items of (a, b) or [1 2], and how often they are meant, one behind the other.
+func (p *player) list(word string) (items []string, times int, err error) {
 	inner, times := repetition(word)
 	if len(inner) < 2 || !strings.Contains("([", inner[:1]) {
-		return nil, fmt.Errorf("%s: a list stands in ( ) or [ ]", word)
+		return nil, 0, fmt.Errorf("%s: a list stands in ( ) or [ ]", word)
 	}
-	words, err := splitWords(separateCommas(inner[1 : len(inner)-1]))
-	for range times {
-		items = append(items, words...)
-	}
-	return items, err
+	items, err = splitWords(separateCommas(inner[1 : len(inner)-1]))
+	return items, times, err
 }
 
 // separateCommas puts spaces in place of the commas outside quotes.
