@@ -16,6 +16,8 @@ type ability uint
 const (
 	tellsSessionPresent ability = 1 << iota // the user learns what CONNACK says of the session
 	keepsUnsent                             // keeps what is published at QoS 1 and 2 while there is no connection
+	keepsOrder                              // sends what it has kept before what it is given while it connects again
+	publishesOn                             // goes on when the connection is lost in the middle of publishing
 	keepsReceived                           // keeps which of its messages at QoS 2 the broker has, when the connection is lost
 	usesAliases                             // publishes with topic aliases
 	resolvesAliases                         // understands the broker's topic aliases
@@ -23,6 +25,7 @@ const (
 	speaksWebSocket                         // connects by WebSocket
 	fullWills                               // gives its will all properties, and not user properties alone
 	takesAnyTopic                           // hands over what comes, also what no topic filter of its own matches
+	countsOnce                              // counts a message at QoS 2 that comes again once against its Receive Maximum
 
 	anybody ability = 0
 )
@@ -61,32 +64,32 @@ var kinds = []kind{
 	{
 		name: "autopaho", link: "https://github.com/eclipse/paho.golang", release: goModule("github.com/eclipse/paho.golang"),
 		versions: version5, user: userList, installed: inTheModule, make: newAutopaho,
-		can: takesAnyTopic | tellsSessionPresent | keepsUnsent | keepsReceived | usesAliases | resolvesAliases | seesIdentifiers | speaksWebSocket,
+		can: takesAnyTopic | tellsSessionPresent | keepsUnsent | publishesOn | keepsOrder | keepsReceived | usesAliases | resolvesAliases | seesIdentifiers | speaksWebSocket | countsOnce,
 	},
 	{
 		name: "paho.mqtt.golang", link: "https://github.com/eclipse/paho.mqtt.golang", release: goModule("github.com/eclipse/paho.mqtt.golang"),
 		versions: versions3, installed: inTheModule, make: newPaho3,
-		can: takesAnyTopic | tellsSessionPresent | keepsUnsent | speaksWebSocket,
+		can: takesAnyTopic | tellsSessionPresent | keepsUnsent | publishesOn | keepsOrder | speaksWebSocket | countsOnce,
 	},
 	{
 		name: "mosquitto", link: "https://mosquitto.org", release: debian("2.0.11"), // mosquitto_sub, _pub and _rr
 		versions: versions, user: userList, installed: mosquittoInstalled, make: newMosquitto,
-		can: takesAnyTopic | keepsUnsent | keepsReceived | usesAliases | seesIdentifiers | fullWills,
+		can: takesAnyTopic | keepsUnsent | keepsOrder | keepsReceived | usesAliases | seesIdentifiers | fullWills,
 	},
 	{
 		name: "MQTT.js", link: "https://github.com/mqttjs/MQTT.js", release: npmPackage("mqtt"),
 		versions: versions, user: userGroups, installed: mqttjsInstalled, make: newMQTTJS,
-		can: takesAnyTopic | tellsSessionPresent | keepsUnsent | keepsReceived | usesAliases | resolvesAliases | seesIdentifiers | speaksWebSocket | fullWills,
+		can: takesAnyTopic | tellsSessionPresent | keepsUnsent | publishesOn | keepsOrder | keepsReceived | usesAliases | resolvesAliases | seesIdentifiers | speaksWebSocket | fullWills | countsOnce,
 	},
 	{
 		name: "Paho for Python", link: "https://github.com/eclipse/paho.mqtt.python", release: debian("1.6.1"),
 		versions: versions, user: userList, installed: pahoPythonInstalled, make: newPahoPython,
-		can: takesAnyTopic | tellsSessionPresent | keepsUnsent | usesAliases | seesIdentifiers | speaksWebSocket | fullWills,
+		can: takesAnyTopic | tellsSessionPresent | keepsUnsent | publishesOn | usesAliases | seesIdentifiers | speaksWebSocket | fullWills | countsOnce,
 	},
 	{
 		name: "Node-RED", link: "https://nodered.org", release: npmPackage("@node-red/nodes"),
 		versions: versions, user: userMap, installed: nodeREDInstalled, make: newNodeRED,
-		can: tellsSessionPresent | usesAliases | speaksWebSocket,
+		can: tellsSessionPresent | usesAliases | speaksWebSocket | countsOnce,
 	},
 }
 

@@ -82,6 +82,8 @@ class Client:
             protocol=self.version,
             transport="websockets" if url.scheme == "ws" else "tcp",
         )
+        # With a limit, which is 20, what is published may overtake what waits for a place.
+        self.client.max_inflight_messages_set(0)
         self.client.on_connect = self.on_connect
         self.client.on_subscribe = self.on_subscribe
         self.client.on_message = lambda client, userdata, got: self.arrived(to_message(got))
