@@ -413,16 +413,16 @@ func (c *cluster) boots() map[string]bool {
 	return boots
 }
 
-// hasShare asks another boot whether a share has subscribers there.
-func (c *cluster) hasShare(ctx context.Context, boot, name string, removing bool) (bool, error) {
+// hasShare asks another boot what a share is there.
+func (c *cluster) hasShare(ctx context.Context, boot, name string, removing bool) (sessions.SharePlace, error) {
 	ctx, cancel := context.WithTimeout(ctx, greetTimeout)
 	defer cancel()
 	return c.nodes.HasShare(ctx, boot, name, removing)
 }
 
 // HasShare implements sessions.Neighbour.
-func (c *cluster) HasShare(name string, removing bool) bool {
-	return c.broker.shares.has(name, removing)
+func (c *cluster) HasShare(name string, removing bool) sessions.SharePlace {
+	return c.broker.shares.place(name, removing)
 }
 
 // checkpointTaken takes note that storage has taken a checkpoint that was written at a time.

@@ -2,6 +2,7 @@ package actors
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -265,6 +266,47 @@ func TestSharedMessagesGoToOtherNodes(t *testing.T) {
 		there := b.connected("there", clean)
 		there.subscribe(1, share)
 		there.takeAll("1", "2", "3")
+	})
+}
+
+// What was on its way to members when their node was lost comes at once, and once, on nodes that open its queue together: one of them
+// has it come again before any takes something.
+func TestNodesThatStartTogetherLeaveNoSharedMessageToEachOther(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		nodes := newTestCluster(t)
+		gone := nodes.start("gone")
+		const share, n = "$share/s/t", 12
+		gone.connected("member", clean).subscribe(1, share)
+		gone.connected("publisher").publish1("t", numbered("m", n)...) // nobody acknowledges any
+		elapse(time.Second)
+		gone.kill()
+		nodes.storage.Latency(func(o sessionstest.Operation) time.Duration {
+			if o.Kind == sessionstest.OpenShared || o.Kind == sessionstest.Reclaim {
+				return time.Second
+			}
+			return 0
+		})
+		var members []*testClient
+		for _, boot := range []string{"a", "b", "c"} {
+			members = append(members, nodes.start(boot).connected("member of "+boot, clean))
+		}
+		for _, m := range members {
+			m.send(&mqttcodec.Subscribe{PacketID: 1, Requests: []mqttcodec.SubscriptionRequest{
+				{Filter: share, Options: mqttcodec.SubscriptionOptions{QoS: 1}},
+			}})
+		}
+		elapse(5 * time.Second)
+		var got []string
+		for _, m := range members {
+			expect[*mqttcodec.Suback](m)
+			for m.waiting() > 0 {
+				got = append(got, string(m.take1().Payload))
+			}
+		}
+		slices.Sort(got)
+		if want := slices.Sorted(slices.Values(numbered("m", n))); !slices.Equal(got, want) {
+			t.Errorf("got %q, want %q", got, want)
+		}
 	})
 }
 

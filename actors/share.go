@@ -31,9 +31,8 @@ type share struct {
 	// wake is for its goroutine: there is room, a subscriber, or none any more.
 	wake chan struct{}
 
-	// Owned by its goroutine. reclaimed: what died with its holders comes again. troubled: storage has failed since it last
-	// answered, and that is in the log.
-	reclaimed, troubled bool
+	// Owned by its goroutine. troubled: storage has failed since it last answered, and that is in the log.
+	troubled bool
 
 	// mu guards the fields below it. It is taken before the mailboxes of members.
 	mu          sync.Mutex
@@ -51,6 +50,8 @@ type share struct {
 	// over: the last subscriber has left, so the queue has to go, even if somebody has subscribed meanwhile, unless other nodes have
 	// subscribers.
 	over bool
+	// stage is the place of the share here while it is not over.
+	stage sessions.SharePlace
 	// abandon interrupts taking. It is nil while nothing is taken.
 	abandon context.CancelFunc
 }
@@ -64,7 +65,7 @@ type sharedEntry struct {
 func newShare(s *shares, name string) *share {
 	return &share{
 		name: name, filter: sharedFilter(name), shares: s, wake: make(chan struct{}, 1),
-		subscribers: map[string]struct{}{}, held: newHoldings(),
+		subscribers: map[string]struct{}{}, held: newHoldings(), stage: sessions.ShareOpening,
 	}
 }
 
@@ -102,7 +103,7 @@ func (s *share) end() bool {
 	defer s.shares.mu.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.over = false
+	s.over, s.stage = false, sessions.ShareOpening
 	if len(s.subscribers) > 0 {
 		return false
 	}
@@ -126,11 +127,12 @@ func (s *share) serve(ctx context.Context) error {
 	}
 	s.opened(queue)
 	defer s.closed(nil)
-	if !s.reclaimed && !s.shares.elsewhere(ctx, s.name, false) { // else what others hold is theirs
+	if s.place() != sessions.ShareServed {
 		if err := s.reclaim(ctx, queue); err != nil {
+			s.enter(sessions.ShareOpening)
 			return err
 		}
-		s.reclaimed = true
+		s.enter(sessions.ShareServed)
 	}
 	renewed := time.Now()
 	for ctx.Err() == nil && !s.isOver() {
@@ -150,11 +152,19 @@ func (s *share) serve(ctx context.Context) error {
 	return nil
 }
 
-// reclaim has what died with its holders come again, once it is known what stored sessions hold.
+// reclaim has what died with its holders come again, once it is known what stored sessions hold, unless another node has taken
+// messages: those are not to be told from others. Of nodes that open the queue together one does it, and the others take nothing
+// before it has.
 func (s *share) reclaim(ctx context.Context, queue sessions.SharedQueue) error {
+	if served, _, _ := s.shares.others(ctx, s.name); served {
+		return nil
+	}
 	select {
 	case <-s.shares.settled:
 	case <-ctx.Done():
+		return nil
+	}
+	if !s.claim(ctx) {
 		return nil
 	}
 	return s.shares.call(ctx, func() error {
@@ -164,6 +174,32 @@ func (s *share) reclaim(ctx context.Context, queue sessions.SharedQueue) error {
 			return s.held.has(sequence)
 		})
 	})
+}
+
+// claimEvery is how often a share asks whether another node is done with what died.
+const claimEvery = 100 * time.Millisecond
+
+// claim reports whether this node is to have what died come again. Each says that it is before it asks the others, so no two find
+// that nobody else is; of two that see each other the one that comes later takes its word back.
+func (s *share) claim(ctx context.Context) bool {
+	for ctx.Err() == nil && !s.isOver() {
+		served, before, after := s.shares.others(ctx, s.name)
+		claimed := s.place() == sessions.ShareReclaimed
+		switch {
+		case served:
+			return false
+		case before || after && !claimed:
+			s.enter(sessions.ShareOpening)
+			s.sleep(ctx, claimEvery)
+		case !claimed:
+			s.enter(sessions.ShareReclaimed)
+		case after:
+			s.sleep(ctx, claimEvery)
+		default:
+			return true
+		}
+	}
+	return false
 }
 
 // sleep waits for wake, for a while at most.
@@ -261,6 +297,23 @@ func (s *share) finish() {
 		s.abandon()
 	}
 	s.rouse()
+}
+
+// enter changes the stage, which others are told when they ask.
+func (s *share) enter(stage sessions.SharePlace) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stage = stage
+}
+
+// place is what the share is for other nodes.
+func (s *share) place() sessions.SharePlace {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.over {
+		return sessions.ShareAbsent
+	}
+	return s.stage
 }
 
 func (s *share) isOver() bool {

@@ -243,28 +243,44 @@ func (s *shares) forget(clientID string) {
 	}
 }
 
-// elsewhere reports whether other nodes may have subscribers of a share. With removing those that have none are not to open its
-// queue for a while.
-func (s *shares) elsewhere(ctx context.Context, name string, removing bool) bool {
+// elsewhere reports whether other nodes may have subscribers of a share. Those that have none are not to open its queue for a while.
+func (s *shares) elsewhere(ctx context.Context, name string) bool {
 	if s.cluster.alone() {
 		return false
 	}
 	for boot, alive := range s.cluster.boots() {
-		if !alive && !removing {
-			continue // what its members held comes again in any case, when it is not renewed
-		}
 		if !alive { // its sessions are not settled yet
 			return true
 		}
-		has, err := s.cluster.hasShare(ctx, boot, name, removing)
-		if !removing && errors.Is(err, sessions.ErrNotFound) {
-			continue // it is not there, or cut off: the same
-		}
-		if err != nil || has {
+		if place, err := s.cluster.hasShare(ctx, boot, name, true); err != nil || place != sessions.ShareAbsent {
 			return true
 		}
 	}
 	return false
+}
+
+// others reports whether other nodes may have taken messages of a share, and whether one of those that come before or after this node
+// is having what died come again. What the members of dead nodes held comes again in any case, when it is not renewed.
+func (s *shares) others(ctx context.Context, name string) (served, before, after bool) {
+	if s.cluster.alone() {
+		return false, false, false
+	}
+	for boot, alive := range s.cluster.boots() {
+		if !alive {
+			continue
+		}
+		place, err := s.cluster.hasShare(ctx, boot, name, false)
+		switch {
+		case errors.Is(err, sessions.ErrNotFound): // it is not there, or cut off: the same
+		case err != nil, place == sessions.ShareServed:
+			served = true
+		case place == sessions.ShareReclaimed && boot < s.cluster.boot():
+			before = true
+		case place == sessions.ShareReclaimed:
+			after = true
+		}
+	}
+	return served, before, after
 }
 
 const (
@@ -274,21 +290,23 @@ const (
 	maxRemoving = 4096
 )
 
-// has reports whether a share has subscribers here. If not, and with removing, another node may be about to remove its queue.
-func (s *shares) has(name string, removing bool) bool {
+// place is what a share is here. If nothing, and with removing, another node may be about to remove its queue.
+func (s *shares) place(name string, removing bool) sessions.SharePlace {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if sh := s.open[name]; sh != nil && !sh.isOver() {
-		return true
+	if sh := s.open[name]; sh != nil {
+		if place := sh.place(); place != sessions.ShareAbsent {
+			return place
+		}
 	}
 	if !removing {
-		return false
+		return sessions.ShareAbsent
 	}
 	if len(s.removing) >= maxRemoving {
 		clear(s.removing)
 	}
 	s.removing[name] = time.Now().Add(removeWithin)
-	return false
+	return sessions.ShareAbsent
 }
 
 // awaitRemoved waits while another node may be removing the queue of a share.
@@ -316,7 +334,7 @@ func (s *shares) removeOrphans(ctx context.Context) error {
 		}
 	})
 	for _, name := range orphans {
-		if !s.has(name, !s.cluster.alone()) {
+		if s.place(name, !s.cluster.alone()) == sessions.ShareAbsent {
 			err = errors.Join(err, s.remove(ctx, name))
 		}
 	}
@@ -326,7 +344,7 @@ func (s *shares) removeOrphans(ctx context.Context) error {
 // remove deletes the queue of a share that has no subscriber here, unless other nodes may have some.
 func (s *shares) remove(ctx context.Context, name string) error {
 	return s.call(ctx, func() error {
-		if s.elsewhere(ctx, name, true) {
+		if s.elsewhere(ctx, name) {
 			return nil
 		}
 		return s.queues.Remove(ctx, name)

@@ -86,15 +86,15 @@ type (
 		Removing bool   `json:"removing,omitempty"`
 	}
 	shareAnswer struct {
-		Has bool `json:"has"`
+		Place sessions.SharePlace `json:"place"`
 	}
 )
 
 // HasShare implements sessions.Nodes.
-func (n *Nodes) HasShare(ctx context.Context, boot, share string, removing bool) (bool, error) {
+func (n *Nodes) HasShare(ctx context.Context, boot, share string, removing bool) (sessions.SharePlace, error) {
 	var a shareAnswer
 	err := n.ask(ctx, nodeSubject(boot, askShare), shareQuestion{share, removing}, &a)
-	return a.Has, err
+	return a.Place, err
 }
 
 // Drain implements sessions.Nodes.

@@ -37,8 +37,11 @@ func (n *testNeighbour) Greeted(h sessions.Hello) sessions.Hello {
 	return sessions.Hello{Boot: "there", Stamp: h.Stamp + 1}
 }
 
-func (n *testNeighbour) HasShare(share string, removing bool) bool {
-	return share == "$share/s/t" && removing
+func (n *testNeighbour) HasShare(share string, removing bool) sessions.SharePlace {
+	if share == "$share/s/t" && removing {
+		return sessions.ShareServed
+	}
+	return sessions.ShareOpening
 }
 
 func (n *testNeighbour) DrainAsked() { n.drained <- struct{}{} }
@@ -91,9 +94,9 @@ func TestNodesReachEachOther(t *testing.T) {
 	if h := <-there.greeted; h.Node != "n" {
 		t.Errorf("greeted by %+v", h)
 	}
-	for removing, want := range map[bool]bool{true: true, false: false} {
-		if has, err := here.HasShare(ctx, "there", "$share/s/t", removing); err != nil || has != want {
-			t.Errorf("asked for a share, and answered %v, %v", has, err)
+	for removing, want := range map[bool]sessions.SharePlace{true: sessions.ShareServed, false: sessions.ShareOpening} {
+		if place, err := here.HasShare(ctx, "there", "$share/s/t", removing); err != nil || place != want {
+			t.Errorf("asked for a share, and answered %v, %v", place, err)
 		}
 	}
 	if err := here.Drain(ctx, "there"); err != nil {

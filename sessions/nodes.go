@@ -43,6 +43,21 @@ type Hello struct {
 	Stamp int64 `json:"stamp"`
 }
 
+// SharePlace is what a shared subscription is at a node.
+type SharePlace uint8
+
+// The places that a shared subscription may have at a node.
+const (
+	// ShareAbsent: it has no subscriber there.
+	ShareAbsent SharePlace = iota
+	// ShareOpening: it has, and nothing was taken for them yet.
+	ShareOpening
+	// ShareReclaimed: the node is about to have come again what died with those that held it, before anything is taken.
+	ShareReclaimed
+	// ShareServed: messages may have been taken for them.
+	ShareServed
+)
+
 // Nodes is how the nodes on the same storage reach each other. Nothing of it is stored, and anything may be lost: who owns a
 // session is decided by what is in its documents. All methods are safe for concurrent use.
 type Nodes interface {
@@ -53,9 +68,9 @@ type Nodes interface {
 	Ask(ctx context.Context, boot string, c Claim) (Release, error)
 	// Greet makes a boot know this one, and returns what it says of itself; errors are those of Ask.
 	Greet(ctx context.Context, boot string, h Hello) (Hello, error)
-	// HasShare asks a boot whether a shared subscription has subscribers there. With removing its queue may be removed if not. Errors
-	// are those of Ask.
-	HasShare(ctx context.Context, boot, share string, removing bool) (bool, error)
+	// HasShare asks a boot what a shared subscription is there. With removing its queue may be removed if it is nothing. Errors are
+	// those of Ask.
+	HasShare(ctx context.Context, boot, share string, removing bool) (SharePlace, error)
 	// Drain asks a boot to send its clients to others, and to end. Errors are those of Ask.
 	Drain(ctx context.Context, boot string) error
 	// Run takes what other nodes say until ctx ends; then it returns nil. ready is called, once, when others reach this node.
@@ -70,9 +85,9 @@ type Neighbour interface {
 	Asked(c Claim, answer func(Release))
 	// Greeted: another node is there.
 	Greeted(h Hello) Hello
-	// HasShare reports whether a shared subscription, by its filter as subscribed, has subscribers at the node. If not, and with
-	// removing, the one that asks may remove its queue.
-	HasShare(share string, removing bool) bool
+	// HasShare reports what a shared subscription, by its filter as subscribed, is at the node. If it is nothing, and with removing,
+	// the one that asks may remove its queue.
+	HasShare(share string, removing bool) SharePlace
 	// DrainAsked: an operator wants the clients of the node to go to others, and the node to end.
 	DrainAsked()
 	// Rejoined: others may have said something that was not heard.

@@ -89,10 +89,10 @@ func (n *Neighbours) Greet(_ context.Context, boot string, h sessions.Hello) (se
 }
 
 // HasShare implements sessions.Nodes.
-func (n *Neighbours) HasShare(_ context.Context, boot, share string, removing bool) (bool, error) {
+func (n *Neighbours) HasShare(_ context.Context, boot, share string, removing bool) (sessions.SharePlace, error) {
 	node, err := n.find(boot)
 	if err != nil {
-		return false, err
+		return sessions.ShareAbsent, err
 	}
 	return node.HasShare(share, removing), nil
 }
