@@ -85,12 +85,12 @@ type mortalStore struct {
 	m *mortal
 }
 
-func (s *mortalStore) SaveRecord(clientID string, record []byte, expect uint64, to sessions.Sink, token uint64) {
-	s.m.write(to, token, func() { s.Store.SaveRecord(clientID, record, expect, to, token) })
+func (s *mortalStore) SaveRecord(clientID string, record []byte, expect uint64, urgency sessions.Urgency, to sessions.Sink, token uint64) {
+	s.m.write(to, token, func() { s.Store.SaveRecord(clientID, record, expect, urgency, to, token) })
 }
 
-func (s *mortalStore) SaveJournal(clientID string, journal []byte, expect uint64, to sessions.Sink, token uint64) {
-	s.m.write(to, token, func() { s.Store.SaveJournal(clientID, journal, expect, to, token) })
+func (s *mortalStore) SaveJournal(clientID string, journal []byte, expect uint64, urgency sessions.Urgency, to sessions.Sink, token uint64) {
+	s.m.write(to, token, func() { s.Store.SaveJournal(clientID, journal, expect, urgency, to, token) })
 }
 
 func (s *mortalStore) Delete(clientID string, expect uint64, to sessions.Sink, token uint64) {

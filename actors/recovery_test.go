@@ -304,7 +304,7 @@ func TestDamagedRecordIsPassedOver(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		storage := sessionstest.New()
 		done := make(resultChan, 1)
-		storage.Store().SaveRecord("c", []byte("{"), 0, done, 1)
+		storage.Store().SaveRecord("c", []byte("{"), 0, sessions.AtOnce, done, 1)
 		<-done
 		b := startOnPipes(t, storage, "boot")
 		if b.logged.count("session record passed over") != 1 {

@@ -33,10 +33,10 @@ func (a *sessionActor) perform(effect sessions.Effect) {
 		a.broker.live.request(e.ID, e.Message, a.member)
 	case sessions.SaveRecord:
 		a.stored = true
-		a.broker.storage.Store.SaveRecord(a.clientID, e.Data, e.Expect, recordSink{a}, e.Token)
+		a.broker.storage.Store.SaveRecord(a.clientID, e.Data, e.Expect, e.Urgency, recordSink{a}, e.Token)
 	case sessions.SaveJournal:
 		a.journaling = append(a.journaling, journaling{e.Token, e.Position.Sequence, e.Live})
-		a.broker.storage.Store.SaveJournal(a.clientID, e.Data, e.Expect, journalSink{a}, e.Token)
+		a.broker.storage.Store.SaveJournal(a.clientID, e.Data, e.Expect, e.Urgency, journalSink{a}, e.Token)
 	case sessions.RequestJournalTurn:
 		a.broker.turns.request(a.ref)
 	case sessions.Discard:

@@ -155,7 +155,7 @@ func BenchmarkSaveJournal(b *testing.B) {
 			measure(b, func() {
 				for done := 0; done < b.N; done += clients {
 					for c := range clients {
-						s.Store().SaveJournal(fmt.Sprint("client-", c), journal, revisions[c], sink, uint64(c))
+						s.Store().SaveJournal(fmt.Sprint("client-", c), journal, revisions[c], sessions.AtOnce, sink, uint64(c))
 					}
 					for range clients {
 						r := sink.Must(b)

@@ -48,7 +48,7 @@ func TestUnansweredWritesOfDocumentsGetTheirResult(t *testing.T) {
 	s.store.publisher = newConfirmingWriter(deaf, s.store.config, s.state.(*confirmingWriter).reader)
 	save := func(document string, expect uint64) sessions.Result {
 		done := make(waiter, 1)
-		s.store.SaveJournal("c", []byte(document), expect, done, 1)
+		s.store.SaveJournal("c", []byte(document), expect, sessions.AtOnce, done, 1)
 		return <-done
 	}
 	deaf.deaf = 1
@@ -75,7 +75,7 @@ func TestUnansweredWritesOfDocumentsGetTheirResult(t *testing.T) {
 	}
 	deaf.mute = 1 << 30
 	done := make(waiter, 1)
-	s.store.SaveJournal("d", []byte("x"), 0, done, 7)
+	s.store.SaveJournal("d", []byte("x"), 0, sessions.AtOnce, done, 7)
 	s.store.publisher.close()
 	if r := <-done; !errors.Is(r.Err, sessions.ErrUnavailable) || r.Token != 7 {
 		t.Errorf("at the end: %+v", r)

@@ -129,6 +129,7 @@ func (g *groupCommit) publish(w write) {
 		l = &lane{limit: g.maxGroup}
 		g.lanes[w.stream] = l
 	}
+	w.urgency = sessions.AtOnce // it has its group
 	l.waiting = append(l.waiting, w)
 	if !l.busy || l.hold != nil && len(l.waiting) >= l.full {
 		g.next(l)

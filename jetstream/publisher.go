@@ -25,6 +25,7 @@ type write struct {
 	// expects: it is refused unless the last message of its subject has the sequence expect, or there is none, for 0.
 	expects bool
 	expect  uint64
+	urgency sessions.Urgency
 	// message and id are what goes into the log, nil for writes to other streams.
 	message *sessions.Message
 	id      string
@@ -110,11 +111,14 @@ type publisher struct {
 	wake    chan struct{} // has one token when failed is not empty
 	stop    chan struct{}
 	stopped chan struct{}
+	// departure ends the waiting for company.
+	departure *time.Timer
 
 	mu         sync.Mutex
 	slots      []slot    // guarded by mu
 	free       []int     // guarded by mu: indexes of the slots that are not busy
 	queue      []write   // guarded by mu: waiting for a slot, in order
+	company    int       // guarded by mu: writes in queue that wait for others to come: all or none
 	unanswered int       // guarded by mu: writes in slots
 	bytes      int       // guarded by mu: size of the unanswered writes
 	failed     []settled // guarded by mu: failed before they were sent; reported by run
@@ -141,6 +145,11 @@ func newPublisher(nc *nats.Conn, c *Config, stats *Stats, stored func([]settled)
 		nc.RemoveStatusListener(p.status)
 		return nil, clientErr(err)
 	}
+	p.departure = time.AfterFunc(companyWithin, func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.depart()
+	})
 	go p.run()
 	return p, nil
 }
@@ -149,6 +158,7 @@ func newPublisher(nc *nats.Conn, c *Config, stats *Stats, stored func([]settled)
 func (p *publisher) close() {
 	close(p.stop)
 	<-p.stopped
+	p.departure.Stop()
 	_ = p.sub.Unsubscribe() // fails only when the connection is closed, and the subscription with it
 	p.nc.RemoveStatusListener(p.status)
 }
@@ -160,6 +170,15 @@ func (p *publisher) publish(w write) {
 	switch {
 	case p.closed: // nobody reports for us any more, and the caller may hold what its sink needs
 		go w.to.Stored(sessions.Result{Token: w.token, Err: errClosed})
+	case w.urgency == sessions.Soon && p.company == len(p.queue) && p.company < maxCompany:
+		p.queue = append(p.queue, w)
+		p.company++
+		if p.company == 1 {
+			p.departure.Reset(companyWithin)
+		}
+	case p.company > 0:
+		p.queue = append(p.queue, w)
+		p.depart()
 	case len(p.queue) > 0 || !p.room(&w) || p.gathers(&w):
 		p.queue = append(p.queue, w)
 		if p.batches && len(p.queue)%maxGathered == 0 {
@@ -271,8 +290,24 @@ func (s *slot) renew() {
 	s.reply, s.appends = "", nil
 }
 
+const (
+	// companyWithin is how long a write that is only needed soon waits for others, so that the goroutines on its way wake once for
+	// all of them, maxCompany how many wait.
+	companyWithin = 2 * time.Millisecond
+	maxCompany    = 64
+)
+
+// depart sends what has waited for company. mu is held.
+func (p *publisher) depart() {
+	p.company = 0
+	p.pump()
+}
+
 // pump sends what waits as far as the window allows. mu is held.
 func (p *publisher) pump() {
+	if p.company > 0 {
+		return
+	}
 	n := 0
 	for n < len(p.queue) && p.room(&p.queue[n]) {
 		together := p.together(p.queue[n:])

@@ -168,6 +168,68 @@ func TestWindowHoldsWritesBackInOrder(t *testing.T) {
 	}
 }
 
+func soon(w write) write {
+	w.urgency = sessions.Soon
+	return w
+}
+
+// What nobody waits for is sent when enough of it has come together, or something that cannot wait, or after a while, and in order.
+func TestWritesThatNobodyWaitsForAreSent(t *testing.T) {
+	for name, waits := range map[string]func(i int) bool{
+		"alone":                    func(int) bool { return true },
+		"before what cannot wait":  func(i int) bool { return i < 3 },
+		"behind what cannot wait":  func(i int) bool { return i > 0 },
+		"between what cannot wait": func(i int) bool { return i%2 == 1 },
+	} {
+		for _, n := range []int{1, 4, 3 * maxCompany} {
+			t.Run(fmt.Sprint(name, " ", n), func(t *testing.T) {
+				e, nc := startServer(t)
+				h := newHandStream(t, e)
+				p, _ := newTestWriter(t, nc, func(*Config) {})
+				sink := make(resultChan, n)
+				for round := range 2 {
+					for i := range n {
+						w := handWrite(i, sink)
+						if waits(i) {
+							w = soon(w)
+						}
+						p.publish(w)
+					}
+					for i := range n {
+						m := h.next()
+						if string(m.Data) != fmt.Sprint(i) {
+							t.Fatalf("write %d is %q", i, m.Data)
+						}
+						h.ack(m, round*n+i+1)
+						if r := sink.next(t); r.Token != uint64(i) || r.Err != nil {
+							t.Fatalf("result %+v", r)
+						}
+					}
+				}
+			})
+		}
+	}
+}
+
+// What waits for others when the writer is closed, or comes behind that, has its result.
+func TestCloseFailsWhatWaitsForOthers(t *testing.T) {
+	_, nc := startServer(t)
+	c := DefaultConfig()
+	p, err := newPublisher(nc, &c, new(Stats), func([]settled) {}, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sink := make(resultChan, 2)
+	p.publish(soon(handWrite(1, sink)))
+	p.close()
+	p.publish(soon(handWrite(2, sink)))
+	for token := range uint64(2) {
+		if r := sink.next(t); r.Token != token+1 || !errors.Is(r.Err, sessions.ErrUnavailable) {
+			t.Errorf("result %+v", r)
+		}
+	}
+}
+
 func TestLateAckAnswersNothing(t *testing.T) {
 	for _, d := range []Durability{Process, Fsync} {
 		t.Run(string(d), func(t *testing.T) {

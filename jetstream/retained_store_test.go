@@ -148,7 +148,7 @@ func TestRetainedMessageAndTombstoneEndWithTheirTTL(t *testing.T) {
 	long.Message.Properties.MessageExpirySeconds = mqttcodec.Some(uint32(1000))
 	put(t, s.Retained(), short, late, long, retained(4, "cleared", ""))
 	sink := make(jetstreamtest.Sink, 1)
-	s.Store().SaveRecord("c", []byte("r"), 0, sink, 0)
+	s.Store().SaveRecord("c", []byte("r"), 0, sessions.AtOnce, sink, 0)
 	s.Store().Delete("c", sink.Must(t).Sequence, sink, 0)
 	deleted := sink.Must(t)
 	if all := allRetained(t, s.Retained()); all["short"].Message == nil || all["long"].Message == nil {
@@ -168,7 +168,7 @@ func TestRetainedMessageAndTombstoneEndWithTheirTTL(t *testing.T) {
 		t.Errorf("retained %+v", all)
 	}
 	// A session that still holds the revision of a marker that has ended can be made again.
-	s.Store().SaveRecord("c", []byte("again"), deleted.Sequence, sink, 0)
+	s.Store().SaveRecord("c", []byte("again"), deleted.Sequence, sessions.AtOnce, sink, 0)
 	sink.Must(t)
 	if stored, err := s.Store().Load(ctx, "c"); err != nil || string(stored.Record) != "again" {
 		t.Errorf("stored %+v, %v", stored, err)

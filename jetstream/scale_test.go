@@ -21,8 +21,8 @@ func TestTenThousandSessions(t *testing.T) {
 	sink := make(jetstreamtest.Sink, 2*records)
 	record := make([]byte, 400)
 	for i := range records {
-		s.Store().SaveRecord(fmt.Sprint("client-", i), record, 0, sink, 0)
-		s.Store().SaveJournal(fmt.Sprint("client-", i), record, 0, sink, 0)
+		s.Store().SaveRecord(fmt.Sprint("client-", i), record, 0, sessions.AtOnce, sink, 0)
+		s.Store().SaveJournal(fmt.Sprint("client-", i), record, 0, sessions.AtOnce, sink, 0)
 	}
 	for range 2 * records {
 		sink.Must(t)

@@ -92,16 +92,18 @@ func clientIDOf(h nats.Header) (string, bool) {
 }
 
 // SaveRecord implements sessions.Store.
-func (s *Store) SaveRecord(clientID string, record []byte, expect uint64, to sessions.Sink, token uint64) {
+func (s *Store) SaveRecord(clientID string, record []byte, expect uint64, urgency sessions.Urgency, to sessions.Sink, token uint64) {
 	s.save(write{
-		stream: s.records.stream, subject: s.recordSubject(clientID), header: documentHeader(clientID), data: record, to: to, token: token,
+		stream: s.records.stream, subject: s.recordSubject(clientID), header: documentHeader(clientID), data: record, urgency: urgency, to: to,
+		token: token,
 	}, expect)
 }
 
 // SaveJournal implements sessions.Store.
-func (s *Store) SaveJournal(clientID string, journal []byte, expect uint64, to sessions.Sink, token uint64) {
+func (s *Store) SaveJournal(clientID string, journal []byte, expect uint64, urgency sessions.Urgency, to sessions.Sink, token uint64) {
 	s.save(write{
-		stream: s.journals.stream, subject: s.journalSubject(clientID), header: documentHeader(clientID), data: journal, to: to, token: token,
+		stream: s.journals.stream, subject: s.journalSubject(clientID), header: documentHeader(clientID), data: journal, urgency: urgency, to: to,
+		token: token,
 	}, expect)
 }
 

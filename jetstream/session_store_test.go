@@ -53,7 +53,7 @@ func TestRecordsThatAreNotOursArePassedOver(t *testing.T) {
 			t.Fatalf("%s: stored %+v, %v", id, stored, err)
 		}
 		sink := make(jetstreamtest.Sink, 1)
-		s.Store().SaveRecord(id, []byte("mine"), stored.RecordRevision, sink, 1)
+		s.Store().SaveRecord(id, []byte("mine"), stored.RecordRevision, sessions.AtOnce, sink, 1)
 		sink.Must(t)
 	}
 }
@@ -75,7 +75,7 @@ func TestKVClientsSeeDeletedSessions(t *testing.T) {
 	n, s := newStorage(t)
 	ctx := testContext(t)
 	sink := make(jetstreamtest.Sink, 1)
-	s.Store().SaveRecord("c.1", []byte("r"), 0, sink, 1)
+	s.Store().SaveRecord("c.1", []byte("r"), 0, sessions.AtOnce, sink, 1)
 	record := sink.Must(t)
 	kv, err := newJS(t, n.Conn).KeyValue(ctx, "mqtt_sessions")
 	if err != nil {

@@ -66,7 +66,7 @@ func TestWritesAfterCloseFail(t *testing.T) {
 	s.Close()
 	sink := make(jetstreamtest.Sink, 3)
 	s.Log().Append(jetstreamtest.Message("a", "1"), "", sink, 1)
-	s.Store().SaveRecord("c", nil, 0, sink, 2)
+	s.Store().SaveRecord("c", nil, 0, sessions.AtOnce, sink, 2)
 	s.Log().Append(jetstreamtest.Message(string(make([]byte, 5000)), "1"), "", sink, 3)
 	seen := make(map[uint64]bool)
 	for range 3 {

@@ -124,6 +124,10 @@ func (s *Session) detach(now time.Time, how ending, dst []Effect) []Effect {
 	dst = s.giveBackShared(func(string) bool { return true }, dst)
 	s.rewindInflight()
 	s.releaseSpare()
+	want := s.record.wantSoon
+	if s.will != nil { // it is not to be sent again after a crash, or is to be sent
+		want = s.record.want
+	}
 	if how == endNormal || !accepted {
 		s.will = nil
 	}
@@ -143,7 +147,7 @@ func (s *Session) detach(now time.Time, how ending, dst []Effect) []Effect {
 	if s.expiry == 0 {
 		return s.end(now, dst)
 	}
-	s.claim = min(s.claim, s.record.want())
+	s.claim = min(s.claim, want())
 	if s.expiry != Never {
 		dst = append(dst, SetTimer{Timer: TimerExpiry, At: s.detachedAt.Add(s.expiry)})
 	}
@@ -172,7 +176,7 @@ func (s *Session) onLeft(in Left, dst []Effect) []Effect {
 		s.looked = in.Position
 	}
 	if s.state == stateDetached && s.expiry > 0 && (s.queues() || s.journal.stored || len(s.inflight)+len(s.inbound) > 0) {
-		s.journal.want()
+		s.journal.wantSoon()
 	}
 	return dst
 }

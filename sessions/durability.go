@@ -9,13 +9,24 @@ type document struct {
 	revision              uint64
 	wanted, sent, durable uint64
 	inFlight              bool
+	// urgency is that of the next write.
+	urgency Urgency
 	// stored: storage holds the document, not a deletion marker.
 	stored bool
 }
 
 // want makes sure that the state as it is now gets written, and returns the version that will hold it.
 func (d *document) want() uint64 {
-	d.wanted = d.sent + 1
+	d.wanted, d.urgency = d.sent+1, AtOnce
+	return d.wanted
+}
+
+// wantSoon is want for what nothing waits for.
+func (d *document) wantSoon() uint64 {
+	if d.wanted > d.sent {
+		return d.wanted
+	}
+	d.wanted, d.urgency = d.sent+1, Soon
 	return d.wanted
 }
 
@@ -154,7 +165,7 @@ func (s *Session) flushWrites(dst []Effect) []Effect {
 		if s.unmarked {
 			s.unmarked, s.claim = false, v
 		}
-		dst = append(dst, SaveRecord{Token: v, Expect: s.record.revision, Data: s.encodeRecord()})
+		dst = append(dst, SaveRecord{Token: v, Expect: s.record.revision, Data: s.encodeRecord(), Urgency: s.record.urgency})
 	}
 	// Before the claim is durable the journal may still be somebody else's.
 	if s.journal.due() && s.record.durable >= s.claim {
@@ -162,7 +173,8 @@ func (s *Session) flushWrites(dst []Effect) []Effect {
 		s.journalLazy = false
 		position := s.position()
 		dst = append(dst, SaveJournal{
-			Token: v, Expect: s.journal.revision, Data: s.appendJournal(nil), Position: position, Live: s.journalsLive(),
+			Token: v, Expect: s.journal.revision, Data: s.appendJournal(nil), Urgency: s.journal.urgency,
+			Position: position, Live: s.journalsLive(),
 		})
 	}
 	if s.journalLazy && !s.turnRequested && s.journal.wanted <= s.journal.sent { // else it is written anyway

@@ -83,16 +83,18 @@ type Ask struct {
 type SaveRecord struct {
 	Token uint64
 	// Expect is the revision that it replaces.
-	Expect uint64
-	Data   []byte
+	Expect  uint64
+	Data    []byte
+	Urgency Urgency
 }
 
 // SaveJournal replaces the session's journal. Answer: JournalSaved.
 type SaveJournal struct {
 	Token uint64
 	// Expect is the revision that it replaces.
-	Expect uint64
-	Data   []byte
+	Expect  uint64
+	Data    []byte
+	Urgency Urgency
 	// Position and Live are what the journal says, for the node's checkpoint.
 	Position Position
 	Live     bool

@@ -42,9 +42,9 @@ func (sc *script) show(e Effect) string {
 	case Ask:
 		return fmt.Sprintf("ask id=%s %s", e.ID, showMessage(e.Message))
 	case SaveRecord:
-		return "save-record " + showRecord(e.Data, sc.now)
+		return "save-record " + showUrgency(e.Urgency) + showRecord(e.Data, sc.now)
 	case SaveJournal:
-		return "save-journal " + showJournal(e.Data)
+		return "save-journal " + showUrgency(e.Urgency) + showJournal(e.Data)
 	case RequestJournalTurn:
 		return "request-journal-turn"
 	case Discard:
@@ -289,4 +289,11 @@ func (sc *script) showState() string {
 		text += " quiet"
 	}
 	return text
+}
+
+func showUrgency(u Urgency) string {
+	if u == Soon {
+		return "soon "
+	}
+	return ""
 }

@@ -90,16 +90,26 @@ type Stored struct {
 	JournalRevision uint64
 }
 
+// Urgency is how soon a write has to be stored.
+type Urgency uint8
+
+const (
+	// AtOnce: somebody waits for it.
+	AtOnce Urgency = iota
+	// Soon: nobody does, so it may wait a few milliseconds for others to go with it.
+	Soon
+)
+
 // Store keeps session records and journals. The record and the journal are the truth about a session; both are
 // written whole, each write naming the revision it replaces. All methods are safe for concurrent use.
 type Store interface {
 	// Load reads a session as its leader has it. It returns a Stored without record when there is none, and no error.
 	Load(ctx context.Context, clientID string) (Stored, error)
 	// SaveRecord replaces the record if its revision is still expect (0: there is none).
-	SaveRecord(clientID string, record []byte, expect uint64, to Sink, token uint64)
+	SaveRecord(clientID string, record []byte, expect uint64, urgency Urgency, to Sink, token uint64)
 	// SaveJournal replaces the journal if its revision is still expect. One that an earlier session has left behind, as
 	// LeftBehind tells, counts as none.
-	SaveJournal(clientID string, journal []byte, expect uint64, to Sink, token uint64)
+	SaveJournal(clientID string, journal []byte, expect uint64, urgency Urgency, to Sink, token uint64)
 	// Delete removes record and then journal, if the record's revision is still expect.
 	Delete(clientID string, expect uint64, to Sink, token uint64)
 	// Each visits every stored record (Journal is not filled in). Records whose client identifier cannot be told are passed over and counted.

@@ -53,9 +53,9 @@ func testAbsent(t *testing.T, s sessions.Store) {
 
 func testSaved(t *testing.T, s sessions.Store) {
 	sink := make(Sink, 2)
-	s.SaveRecord("c", []byte("r1"), 0, sink, 1)
+	s.SaveRecord("c", []byte("r1"), 0, sessions.AtOnce, sink, 1)
 	record := sink.Must(t)
-	s.SaveJournal("c", []byte("j1"), 0, sink, 2)
+	s.SaveJournal("c", []byte("j1"), 0, sessions.AtOnce, sink, 2)
 	journal := sink.Must(t)
 	if record.Token != 1 || journal.Token != 2 {
 		t.Errorf("tokens %d %d", record.Token, journal.Token)
@@ -64,7 +64,7 @@ func testSaved(t *testing.T, s sessions.Store) {
 	if string(stored.Record) != "r1" || string(stored.Journal) != "j1" || stored.RecordRevision != record.Sequence || stored.JournalRevision != journal.Sequence {
 		t.Errorf("stored %+v", stored)
 	}
-	s.SaveRecord("c", []byte("r2"), record.Sequence, sink, 3)
+	s.SaveRecord("c", []byte("r2"), record.Sequence, sessions.AtOnce, sink, 3)
 	record = sink.Must(t)
 	stored = load(t, s, "c")
 	if string(stored.Record) != "r2" || string(stored.Journal) != "j1" || stored.RecordRevision != record.Sequence {
@@ -74,28 +74,29 @@ func testSaved(t *testing.T, s sessions.Store) {
 
 func testStale(t *testing.T, s sessions.Store) {
 	sink := make(Sink, 4)
-	s.SaveRecord("c", []byte("r1"), 0, sink, 1)
+	s.SaveRecord("c", []byte("r1"), 0, sessions.AtOnce, sink, 1)
 	first := sink.Must(t).Sequence
-	s.SaveRecord("c", []byte("r2"), first, sink, 2)
+	s.SaveRecord("c", []byte("r2"), first, sessions.AtOnce, sink, 2)
 	sink.Must(t)
-	for name, save := range map[string]func(string, []byte, uint64, sessions.Sink, uint64){"record": s.SaveRecord, "journal": s.SaveJournal} {
+	type save func(string, []byte, uint64, sessions.Urgency, sessions.Sink, uint64)
+	for name, save := range map[string]save{"record": s.SaveRecord, "journal": s.SaveJournal} {
 		for _, expect := range []uint64{first, first + 1000} {
-			save("c", []byte("late"), expect, sink, 3)
+			save("c", []byte("late"), expect, sessions.AtOnce, sink, 3)
 			if r := sink.Next(t); !errors.Is(r.Err, sessions.ErrConflict) || r.Token != 3 {
 				t.Errorf("%s over revision %d: %+v", name, expect, r)
 			}
 		}
 	}
-	s.SaveJournal("c", []byte("j1"), 0, sink, 4)
+	s.SaveJournal("c", []byte("j1"), 0, sessions.AtOnce, sink, 4)
 	journal := sink.Must(t).Sequence
-	s.SaveJournal("c", []byte("late"), 0, sink, 4)
+	s.SaveJournal("c", []byte("late"), 0, sessions.AtOnce, sink, 4)
 	if r := sink.Next(t); !errors.Is(r.Err, sessions.ErrConflict) {
 		t.Errorf("journal over nothing: %+v", r)
 	}
 	if stored := load(t, s, "c"); string(stored.Journal) != "j1" || stored.JournalRevision != journal {
 		t.Errorf("stored %+v", stored)
 	}
-	s.SaveRecord("c", []byte("late"), 0, sink, 4)
+	s.SaveRecord("c", []byte("late"), 0, sessions.AtOnce, sink, 4)
 	if r := sink.Next(t); !errors.Is(r.Err, sessions.ErrConflict) {
 		t.Errorf("record over nothing: %+v", r)
 	}
@@ -108,10 +109,10 @@ func testDeleted(t *testing.T, s sessions.Store) {
 	sink := make(Sink, 2)
 	var record, journal uint64
 	for round := range 3 {
-		s.SaveRecord("c", fmt.Appendf(nil, "r%d", round), record, sink, 1)
+		s.SaveRecord("c", fmt.Appendf(nil, "r%d", round), record, sessions.AtOnce, sink, 1)
 		record = sink.Must(t).Sequence
 		if round != 1 { // a session may never write a journal
-			s.SaveJournal("c", []byte("j"), journal, sink, 2)
+			s.SaveJournal("c", []byte("j"), journal, sessions.AtOnce, sink, 2)
 			sink.Must(t)
 		}
 		s.Delete("c", record, sink, 3)
@@ -131,9 +132,9 @@ func testDeleted(t *testing.T, s sessions.Store) {
 func testDeletedUnknown(t *testing.T, s sessions.Store) {
 	sink := make(Sink, 2)
 	for round := range 3 {
-		s.SaveRecord("c", fmt.Appendf(nil, "r%d", round), 0, sink, 1)
+		s.SaveRecord("c", fmt.Appendf(nil, "r%d", round), 0, sessions.AtOnce, sink, 1)
 		record := sink.Must(t)
-		s.SaveJournal("c", fmt.Appendf(nil, "j%d", round), 0, sink, 2)
+		s.SaveJournal("c", fmt.Appendf(nil, "j%d", round), 0, sessions.AtOnce, sink, 2)
 		sink.Must(t)
 		if stored := load(t, s, "c"); string(stored.Record) != fmt.Sprint("r", round) || string(stored.Journal) != fmt.Sprint("j", round) {
 			t.Fatalf("round %d: stored %+v", round, stored)
@@ -145,11 +146,11 @@ func testDeletedUnknown(t *testing.T, s sessions.Store) {
 
 func testDeleteStale(t *testing.T, s sessions.Store) {
 	sink := make(Sink, 2)
-	s.SaveRecord("c", []byte("r1"), 0, sink, 1)
+	s.SaveRecord("c", []byte("r1"), 0, sessions.AtOnce, sink, 1)
 	first := sink.Must(t).Sequence
-	s.SaveRecord("c", []byte("r2"), first, sink, 1)
+	s.SaveRecord("c", []byte("r2"), first, sessions.AtOnce, sink, 1)
 	sink.Must(t)
-	s.SaveJournal("c", []byte("j1"), 0, sink, 1)
+	s.SaveJournal("c", []byte("j1"), 0, sessions.AtOnce, sink, 1)
 	sink.Must(t)
 	s.Delete("c", first, sink, 2)
 	if r := sink.Next(t); !errors.Is(r.Err, sessions.ErrConflict) {
@@ -169,7 +170,7 @@ var clientIDs = []string{
 func testAnyClientID(t *testing.T, s sessions.Store) {
 	sink := make(Sink, len(clientIDs))
 	for i, id := range clientIDs {
-		s.SaveRecord(id, []byte("record of "+id), 0, sink, uint64(i))
+		s.SaveRecord(id, []byte("record of "+id), 0, sessions.AtOnce, sink, uint64(i))
 	}
 	for range clientIDs {
 		sink.Must(t)
@@ -195,8 +196,8 @@ func testEach(t *testing.T, s sessions.Store) {
 	sink := make(Sink, 2*n)
 	revisions := make(map[string]uint64)
 	for i := range n {
-		s.SaveRecord(fmt.Sprint("client-", i), fmt.Appendf(nil, "%d", i), 0, sink, uint64(i))
-		s.SaveJournal(fmt.Sprint("client-", i), []byte("journal"), 0, sink, n)
+		s.SaveRecord(fmt.Sprint("client-", i), fmt.Appendf(nil, "%d", i), 0, sessions.AtOnce, sink, uint64(i))
+		s.SaveJournal(fmt.Sprint("client-", i), []byte("journal"), 0, sessions.AtOnce, sink, n)
 	}
 	for range 2 * n {
 		if r := sink.Must(t); r.Token < n {
@@ -264,21 +265,21 @@ func testLeftBehind(t *testing.T, s sessions.Store) {
 	sink := make(Sink, 2)
 	refused := func(incarnation string) {
 		t.Helper()
-		s.SaveJournal("c", journal(incarnation), 0, sink, 1)
+		s.SaveJournal("c", journal(incarnation), 0, sessions.AtOnce, sink, 1)
 		if r := sink.Next(t); !errors.Is(r.Err, sessions.ErrConflict) || r.Token != 1 {
 			t.Errorf("journal of %q: %+v", incarnation, r)
 		}
 	}
-	s.SaveJournal("c", journal("n1"), 0, sink, 1)
+	s.SaveJournal("c", journal("n1"), 0, sessions.AtOnce, sink, 1)
 	sink.Must(t)
 	if stored := load(t, s, "c"); stored.Journal != nil || stored.JournalRevision != 0 {
 		t.Errorf("stored %+v", stored)
 	}
 	refused("n2")
-	s.SaveRecord("c", record, 0, sink, 1)
+	s.SaveRecord("c", record, 0, sessions.AtOnce, sink, 1)
 	sink.Must(t)
 	refused("n3")
-	s.SaveJournal("c", journal("n2"), 0, sink, 2)
+	s.SaveJournal("c", journal("n2"), 0, sessions.AtOnce, sink, 2)
 	if r := sink.Must(t); r.Token != 2 {
 		t.Errorf("result %+v", r)
 	}

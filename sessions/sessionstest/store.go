@@ -103,7 +103,7 @@ func (s *Store) Load(ctx context.Context, clientID string) (sessions.Stored, err
 }
 
 // SaveRecord implements sessions.Store.
-func (s *Store) SaveRecord(clientID string, record []byte, expect uint64, to sessions.Sink, token uint64) {
+func (s *Store) SaveRecord(clientID string, record []byte, expect uint64, _ sessions.Urgency, to sessions.Sink, token uint64) {
 	record = append([]byte{}, record...)
 	s.s.submit(write{
 		Operation: Operation{Kind: SaveRecord, ClientID: clientID}, to: to, token: token,
@@ -112,7 +112,7 @@ func (s *Store) SaveRecord(clientID string, record []byte, expect uint64, to ses
 }
 
 // SaveJournal implements sessions.Store. The journal that a session before has left behind counts as none.
-func (s *Store) SaveJournal(clientID string, journal []byte, expect uint64, to sessions.Sink, token uint64) {
+func (s *Store) SaveJournal(clientID string, journal []byte, expect uint64, _ sessions.Urgency, to sessions.Sink, token uint64) {
 	journal = append([]byte{}, journal...)
 	s.s.submit(write{
 		Operation: Operation{Kind: SaveJournal, ClientID: clientID}, to: to, token: token,
