@@ -81,8 +81,17 @@ func (q *SharedQueues) Open(ctx context.Context, share string) (sessions.SharedQ
 	return u, nil
 }
 
-// ensure makes the consumer, or finds it as it was left.
+// ensure makes the consumer, or finds it as it was left. How it is now only a question tells: the first answer to a creation may tell how
+// it was when its server started, before that had read what it has.
 func (q *SharedQueues) ensure(ctx context.Context, share string, config natsjs.ConsumerConfig) (*natsjs.ConsumerInfo, error) {
+	info, err := q.create(ctx, share, config)
+	if err != nil {
+		return nil, err
+	}
+	return infoOf(q.js.Consumer(ctx, q.config.Names.Stream, info.Name))
+}
+
+func (q *SharedQueues) create(ctx context.Context, share string, config natsjs.ConsumerConfig) (*natsjs.ConsumerInfo, error) {
 	stream := q.config.Names.Stream
 	consumer, err := q.js.CreateConsumer(ctx, stream, config)
 	if !errors.Is(err, natsjs.ErrConsumerExists) {
@@ -251,6 +260,7 @@ func (u *SharedQueue) Reclaim(ctx context.Context, keep func(sequence uint64) bo
 	if info.NumAckPending == 0 {
 		return nil
 	}
+	u.delivered.Store(info.Delivered.Consumer) // nothing was taken by us
 	first, err := u.queues.log.First(ctx)
 	if err != nil {
 		return err
