@@ -161,11 +161,17 @@ func (c *Client) must(what string, err error) {
 // Receive waits for the next message.
 func (c *Client) Receive() Message {
 	c.t.Helper()
+	return c.ReceiveWithin(Patience)
+}
+
+// ReceiveWithin is Receive for what may take longer.
+func (c *Client) ReceiveWithin(patience time.Duration) Message {
+	c.t.Helper()
 	select {
 	case m := <-c.messages:
 		return m
-	case <-time.After(Patience):
-		c.t.Fatalf("client %q: no message within %v", c.id, Patience)
+	case <-time.After(patience):
+		c.t.Fatalf("client %q: no message within %v", c.id, patience)
 		return Message{}
 	}
 }

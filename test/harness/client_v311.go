@@ -53,6 +53,7 @@ func (c *Client) connect3(d *Device, address string, mode Mode) error {
 		SetCustomOpenConnectionFn(l.dial).
 		SetConnectionLostHandler(func(mqtt3.Client, error) { l.end() }).
 		SetDefaultPublishHandler(func(_ mqtt3.Client, m mqtt3.Message) {
+			m.Ack() // before the test sees it, which may disconnect then
 			c.messages <- Message{Topic: m.Topic(), Payload: string(m.Payload()), QoS: m.Qos(), Retain: m.Retained()}
 		})
 	l.client = mqtt3.NewClient(o)

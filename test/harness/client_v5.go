@@ -6,6 +6,7 @@ import (
 
 	"github.com/eclipse/paho.golang/packets"
 	"github.com/eclipse/paho.golang/paho"
+	"github.com/eclipse/paho.golang/paho/session"
 
 	"dunlin/mqttcodec"
 )
@@ -24,12 +25,8 @@ func (c *Client) connect5(d *Device, address string, mode Mode) error {
 	l := &client5{conn: packets.NewThreadSafeConn(conn)}
 	l.client = paho.NewClient(paho.ClientConfig{
 		Conn:          l.conn,
-		Session:       d.session5,
+		Session:       &acknowledging{d.session5, c.messages},
 		PacketTimeout: Patience,
-		OnPublishReceived: []func(paho.PublishReceived) (bool, error){func(r paho.PublishReceived) (bool, error) {
-			c.messages <- message5(r.Packet)
-			return true, nil
-		}},
 	})
 	c.library = l
 	expiry := mode.expirySeconds()
@@ -49,6 +46,19 @@ func (c *Client) connect5(d *Device, address string, mode Mode) error {
 		c.ExpirySeconds = *connack.Properties.SessionExpiryInterval
 	}
 	return nil
+}
+
+// acknowledging shows the test a message that is acknowledged: it may disconnect then.
+type acknowledging struct {
+	session.SessionManager
+	messages chan<- Message
+}
+
+// Ack implements session.SessionManager.
+func (s *acknowledging) Ack(p *packets.Publish) error {
+	err := s.SessionManager.Ack(p)
+	s.messages <- message5(paho.PublishFromPacketPublish(p))
+	return err
 }
 
 // message5 copies a message out of the library.
