@@ -125,7 +125,7 @@ func (s *Session) detach(now time.Time, how ending, dst []Effect) []Effect {
 	s.rewindInflight()
 	s.releaseSpare()
 	want := s.record.wantSoon
-	if s.will != nil { // it is not to be sent again after a crash, or is to be sent
+	if s.will != nil || s.journalTells() { // after a crash the will is to be sent just once; and the journal comes behind
 		want = s.record.want
 	}
 	if how == endNormal || !accepted {
@@ -176,10 +176,17 @@ func (s *Session) onLeft(in Left, dst []Effect) []Effect {
 		s.looked = in.Position
 	}
 	if s.state == stateDetached && s.expiry > 0 && (s.queues() || s.journal.stored || len(s.inflight)+len(s.inbound) > 0) {
-		s.journal.wantSoon()
+		if s.journalTells() {
+			s.journal.want()
+		} else {
+			s.journal.wantSoon()
+		}
 	}
 	return dst
 }
+
+// journalTells reports whether the stored journal may not say what is unfinished, or what the client has acknowledged.
+func (s *Session) journalTells() bool { return s.journalLazy || len(s.inflight)+len(s.inbound) > 0 }
 
 // queues reports whether messages are queued for the session while its client is away.
 func (s *Session) queues() bool {
