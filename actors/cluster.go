@@ -413,15 +413,15 @@ func (c *cluster) boots() map[string]bool {
 	return boots
 }
 
-// hasShare asks another boot what a share is there.
-func (c *cluster) hasShare(ctx context.Context, boot, name string, removing bool) (sessions.SharePlace, error) {
+// placeOfShare asks another boot what a share is there.
+func (c *cluster) placeOfShare(ctx context.Context, boot, name string, removing bool) (sessions.SharePlace, error) {
 	ctx, cancel := context.WithTimeout(ctx, greetTimeout)
 	defer cancel()
-	return c.nodes.HasShare(ctx, boot, name, removing)
+	return c.nodes.PlaceOfShare(ctx, boot, name, removing)
 }
 
-// HasShare implements sessions.Neighbour.
-func (c *cluster) HasShare(name string, removing bool) sessions.SharePlace {
+// PlaceOfShare implements sessions.Neighbour.
+func (c *cluster) PlaceOfShare(name string, removing bool) sessions.SharePlace {
 	return c.broker.shares.place(name, removing)
 }
 

@@ -252,7 +252,7 @@ func (s *shares) elsewhere(ctx context.Context, name string) bool {
 		if !alive { // its sessions are not settled yet
 			return true
 		}
-		if place, err := s.cluster.hasShare(ctx, boot, name, true); err != nil || place != sessions.ShareAbsent {
+		if place, err := s.cluster.placeOfShare(ctx, boot, name, true); err != nil || place != sessions.ShareAbsent {
 			return true
 		}
 	}
@@ -269,14 +269,14 @@ func (s *shares) others(ctx context.Context, name string) (served, before, after
 		if !alive {
 			continue
 		}
-		place, err := s.cluster.hasShare(ctx, boot, name, false)
+		place, err := s.cluster.placeOfShare(ctx, boot, name, false)
 		switch {
 		case errors.Is(err, sessions.ErrNotFound): // it is not there, or cut off: the same
 		case err != nil, place == sessions.ShareServed:
 			served = true
-		case place == sessions.ShareReclaimed && boot < s.cluster.boot():
+		case place == sessions.ShareReclaiming && boot < s.cluster.boot():
 			before = true
-		case place == sessions.ShareReclaimed:
+		case place == sessions.ShareReclaiming:
 			after = true
 		}
 	}

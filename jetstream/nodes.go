@@ -90,8 +90,8 @@ type (
 	}
 )
 
-// HasShare implements sessions.Nodes.
-func (n *Nodes) HasShare(ctx context.Context, boot, share string, removing bool) (sessions.SharePlace, error) {
+// PlaceOfShare implements sessions.Nodes.
+func (n *Nodes) PlaceOfShare(ctx context.Context, boot, share string, removing bool) (sessions.SharePlace, error) {
 	var a shareAnswer
 	err := n.ask(ctx, nodeSubject(boot, askShare), shareQuestion{share, removing}, &a)
 	return a.Place, err
@@ -149,7 +149,7 @@ func (n *Nodes) Run(ctx context.Context, boot string, to sessions.Neighbour, rea
 			var q shareQuestion
 			err := json.Unmarshal(m.Data, &q)
 			if err == nil {
-				n.answer(m, shareAnswer{to.HasShare(q.Share, q.Removing)})
+				n.answer(m, shareAnswer{to.PlaceOfShare(q.Share, q.Removing)})
 			}
 			return err
 		},

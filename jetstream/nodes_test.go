@@ -37,7 +37,7 @@ func (n *testNeighbour) Greeted(h sessions.Hello) sessions.Hello {
 	return sessions.Hello{Boot: "there", Stamp: h.Stamp + 1}
 }
 
-func (n *testNeighbour) HasShare(share string, removing bool) sessions.SharePlace {
+func (n *testNeighbour) PlaceOfShare(share string, removing bool) sessions.SharePlace {
 	if share == "$share/s/t" && removing {
 		return sessions.ShareServed
 	}
@@ -95,7 +95,7 @@ func TestNodesReachEachOther(t *testing.T) {
 		t.Errorf("greeted by %+v", h)
 	}
 	for removing, want := range map[bool]sessions.SharePlace{true: sessions.ShareServed, false: sessions.ShareOpening} {
-		if place, err := here.HasShare(ctx, "there", "$share/s/t", removing); err != nil || place != want {
+		if place, err := here.PlaceOfShare(ctx, "there", "$share/s/t", removing); err != nil || place != want {
 			t.Errorf("asked for a share, and answered %v, %v", place, err)
 		}
 	}
@@ -139,7 +139,7 @@ func TestNodesPassOverNonsense(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	if _, err := here.HasShare(ctx, "there", "x", false); err != nil { // behind all that was sent there
+	if _, err := here.PlaceOfShare(ctx, "there", "x", false); err != nil { // behind all that was sent there
 		t.Error(err)
 	}
 	if n := stats.ForeignControl.Load(); n < uint64(len(nonsense)) {

@@ -25,6 +25,7 @@ type write struct {
 	// expects: it is refused unless the last message of its subject has the sequence expect, or there is none, for 0.
 	expects bool
 	expect  uint64
+	// urgency says whether it may wait for others.
 	urgency sessions.Urgency
 	// message and id are what goes into the log, nil for writes to other streams.
 	message *sessions.Message

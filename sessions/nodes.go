@@ -52,8 +52,8 @@ const (
 	ShareAbsent SharePlace = iota
 	// ShareOpening: it has, and nothing was taken for them yet.
 	ShareOpening
-	// ShareReclaimed: the node is about to have come again what died with those that held it, before anything is taken.
-	ShareReclaimed
+	// ShareReclaiming: the node is about to have come again what died with those that held it, before anything is taken.
+	ShareReclaiming
 	// ShareServed: messages may have been taken for them.
 	ShareServed
 )
@@ -68,9 +68,9 @@ type Nodes interface {
 	Ask(ctx context.Context, boot string, c Claim) (Release, error)
 	// Greet makes a boot know this one, and returns what it says of itself; errors are those of Ask.
 	Greet(ctx context.Context, boot string, h Hello) (Hello, error)
-	// HasShare asks a boot what a shared subscription is there. With removing its queue may be removed if it is nothing. Errors are
+	// PlaceOfShare asks a boot what a shared subscription is there. With removing its queue may be removed if it is nothing. Errors are
 	// those of Ask.
-	HasShare(ctx context.Context, boot, share string, removing bool) (SharePlace, error)
+	PlaceOfShare(ctx context.Context, boot, share string, removing bool) (SharePlace, error)
 	// Drain asks a boot to send its clients to others, and to end. Errors are those of Ask.
 	Drain(ctx context.Context, boot string) error
 	// Run takes what other nodes say until ctx ends; then it returns nil. ready is called, once, when others reach this node.
@@ -85,9 +85,9 @@ type Neighbour interface {
 	Asked(c Claim, answer func(Release))
 	// Greeted: another node is there.
 	Greeted(h Hello) Hello
-	// HasShare reports what a shared subscription, by its filter as subscribed, is at the node. If it is nothing, and with removing,
+	// PlaceOfShare tells what a shared subscription, by its filter as subscribed, is at the node. If it is nothing, and with removing,
 	// the one that asks may remove its queue.
-	HasShare(share string, removing bool) SharePlace
+	PlaceOfShare(share string, removing bool) SharePlace
 	// DrainAsked: an operator wants the clients of the node to go to others, and the node to end.
 	DrainAsked()
 	// Rejoined: others may have said something that was not heard.

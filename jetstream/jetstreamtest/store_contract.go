@@ -64,7 +64,7 @@ func testSaved(t *testing.T, s sessions.Store) {
 	if string(stored.Record) != "r1" || string(stored.Journal) != "j1" || stored.RecordRevision != record.Sequence || stored.JournalRevision != journal.Sequence {
 		t.Errorf("stored %+v", stored)
 	}
-	s.SaveRecord("c", []byte("r2"), record.Sequence, sessions.AtOnce, sink, 3)
+	s.SaveRecord("c", []byte("r2"), record.Sequence, sessions.Soon, sink, 3)
 	record = sink.Must(t)
 	stored = load(t, s, "c")
 	if string(stored.Record) != "r2" || string(stored.Journal) != "j1" || stored.RecordRevision != record.Sequence {

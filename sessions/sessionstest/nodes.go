@@ -88,13 +88,13 @@ func (n *Neighbours) Greet(_ context.Context, boot string, h sessions.Hello) (se
 	return node.Greeted(h), nil
 }
 
-// HasShare implements sessions.Nodes.
-func (n *Neighbours) HasShare(_ context.Context, boot, share string, removing bool) (sessions.SharePlace, error) {
+// PlaceOfShare implements sessions.Nodes.
+func (n *Neighbours) PlaceOfShare(_ context.Context, boot, share string, removing bool) (sessions.SharePlace, error) {
 	node, err := n.find(boot)
 	if err != nil {
 		return sessions.ShareAbsent, err
 	}
-	return node.HasShare(share, removing), nil
+	return node.PlaceOfShare(share, removing), nil
 }
 
 // Drain implements sessions.Nodes.
